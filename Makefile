@@ -1,5 +1,5 @@
 # Two commands do everything on a machine with Python 3.11: `make demo` and `make test`. Both make .venv first.
-# `make quick` is for every day: no test of over five seconds, no ComfyUI.
+# `make quick` is for every day: no test of over a second or so, no ComfyUI.
 
 SHELL := /bin/bash
 # The first Python that really runs: version managers leave stand-ins on the path that do not.
@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constrain
 help:
 	@echo "make demo                a talking video from an embedded sample, written to $(DEMO)"
 	@echo "make test                the whole test suite; ARGS='-k mouth -x' picks tests, WORKERS=0 runs in one process"
-	@echo "make quick               the tests that take less than five seconds and no ComfyUI"
+	@echo "make quick               the tests that take less than a second or so and no ComfyUI"
 	@echo "make cluster             takes machines from a real cluster of Ray in network namespaces (root, four minutes)"
 	@echo "make lint                ruff's check of style and formatting"
 	@echo "make comfy-requirements  installs requirements.txt into ComfyUI's Python (COMFYUI_PYTHON=...)"

@@ -11,6 +11,7 @@ from .bindings.samples import offer_samples
 from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
+from .gaze import GazeAndBreath
 from .identity import IdentityNetSampler, LoadIdentityAdapter
 from .keypoints import KeypointsFromVideo, LandmarksToKeypoints, LoadKeypointRenderer
 from .keypoints_edit import EditKeypoints
@@ -21,6 +22,7 @@ from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, Save
 from .lips import LoadLipRenderer, SelectReferences
 from .lips_dub import DubLips
 from .paste import CropFace, PasteFace
+from .person import PersonMask
 from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .style import BlendStyles, StylePrior
@@ -31,6 +33,7 @@ from .video import RenderPortrait
 
 NODES: list[type[io.ComfyNode]] = [
     AudioToLandmarks,
+    GazeAndBreath,
     LoadMotionEngine,
     LandmarksFromVideo,
     PreviewLandmarks,
@@ -39,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderPortrait,
     LoadFaceEmbedding,
     BlendFaces,
+    PersonMask,
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,

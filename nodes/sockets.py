@@ -21,6 +21,7 @@ MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engi
 FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.identity.embedding.FaceEmbedding
 IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.unet.BoundAdapter
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
+GazeBreath = io.Custom("PORTRAITTALK_GAZE_AND_BREATH")  # portraittalk_core.motion.options.MotionOptions
 Style = io.Custom("PORTRAITTALK_STYLE_PRIOR")  # nodes.style_use.ChosenStyle
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
 Boxes = io.Custom("BBOX")  # other packs' boxes: lists of four numbers

@@ -14,6 +14,7 @@ from .bindings.curves import frame_values
 from .bindings.face_place import index_at
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
+from .gaze import GIVEN, gaze_breath_input, given_motion
 from .sockets import (
     ESSENTIALS,
     AudioEncoderOutput,
@@ -32,8 +33,6 @@ from .widgets import face_index_widget, later_widgets, widget, widgets
 MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
 FINE = ("silence_gate_db", "smoothing", "offset_ms")
 EMOTION = ("emotion", "emotion_strength")
-GAZE = ("gaze", "gaze_yaw", "gaze_pitch")
-AMOUNTS = ("eye_motion", "brow_motion", "breath", "idle_motion")
 
 
 class AudioToLandmarks(io.ComfyNode):
@@ -144,11 +143,12 @@ def _as_long_as(film, speech, fps, node_id):
     return fitted.speech, film.fps
 
 
-def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_points="[]", gaze_points="[]", **motion):
+def _motion_options(
+    speech, fps, gain_points="[]", gain_curve=None, emotion_points="[]", gaze_and_breath=None, **motion
+):
     from ..portraittalk_core.motion.expression import emotion_points as drawn_emotions
     from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
     from ..portraittalk_core.motion.gain import gain_of_values
-    from ..portraittalk_core.motion.gaze import gaze_points as drawn_gaze
     from ..portraittalk_core.types import as_fps
 
     exact = as_fps(fps)
@@ -157,8 +157,9 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_poin
     if gain_curve is not None:
         connected = gain_of_values(frame_values(gain_curve, num_frames), num_frames)
         curve = connected if curve is None else curve * connected
-    points = {"emotion_points": tuple(drawn_emotions(emotion_points)), "gaze_points": tuple(drawn_gaze(gaze_points))}
-    return MotionOptions(fps=exact, gain_curve=curve, **points, **motion)
+    emotions = tuple(drawn_emotions(emotion_points))
+    motion |= given_motion(gaze_and_breath)
+    return MotionOptions(fps=exact, gain_curve=curve, emotion_points=emotions, **motion)
 
 
 def _detect_face(picture, face_index, face_at, size):
@@ -225,19 +226,13 @@ def _motion_inputs() -> list[io.Input]:
                 "throughout.",
             )
         ),
-        *(widget(MotionOptions, name, optional=True) for name in (*EMOTION, *GAZE, *AMOUNTS)),
-        advanced(
-            io.String.Input(
-                "gaze_points", default="[]", optional=True,
-                tooltip="Where the eyes look over time, as [[seconds, yaw, pitch], …], degrees that are added to "
-                "gaze_yaw and gaze_pitch.",
-            )
-        ),
-        *later_widgets(MotionOptions, [*MAIN, *FINE, *EMOTION, *GAZE, *AMOUNTS]),  # behind every other widget
+        *(widget(MotionOptions, name, optional=True) for name in EMOTION),
+        *later_widgets(MotionOptions, [*MAIN, *FINE, *EMOTION, *GIVEN]),  # behind every other widget
         face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         io.Image.Input(
             "film", optional=True,
             tooltip="The pictures of driving_landmarks, one for each frame: the output film is as long as the new "
             "track.",
         ),
+        gaze_breath_input(),
     ]  # fmt: skip

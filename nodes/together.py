@@ -10,6 +10,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
+from .gaze import GIVEN, gaze_breath_input, given_motion
 from .sockets import ESSENTIALS, BoundingBox, Boxes, KeypointRenderer, MotionEngine, growing, grown, schema
 from .video import FEW_FRAMES
 from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widget, widgets
@@ -53,7 +54,7 @@ class SeveralSpeakers(io.ComfyNode):
 
         voices, places = (_taken(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
         made_by = inputs.pop("engine", None), inputs.pop("keypoint_renderer", None)
-        motion = MotionOptions(**inputs)
+        motion = MotionOptions(**given_motion(inputs.pop("gaze_and_breath", None), one_face=False), **inputs)
         buffer, out = run(portrait, (voices, places, faces, listeners), motion, made_by, (keep_frames, crf))
         if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
@@ -97,7 +98,8 @@ def _inputs() -> list[io.Input]:
         crf_widget(optional=True),
         *(widget(MotionOptions, name, optional=True) for name in FINE),
         ai_mark_widget(),
-        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
+        *later_widgets(MotionOptions, [*MAIN, *FINE, *GIVEN]),  # behind every other widget
+        gaze_breath_input(),
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from benchmarks.lips_puppet import SIDE, Acting, Person, draw_person, person_cli
 from portraittalk_core.face.lip_points import LIP_POINTS  # noqa: E402
 
 
+@pytest.mark.slow
 def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     pytest.importorskip("accelerate")
     pytest.importorskip("kornia")

@@ -151,6 +151,7 @@ def test_strengths_must_grow():
         ordering.Damage(crf=(30, 23))
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark_on_a_drawn_face(clip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ordering, "open_mesh", SpeakingMesh)
     parser = argparse.ArgumentParser()

@@ -50,6 +50,7 @@ def write(clips: list[Clip], folder: Path, write_sound) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_tables(clips, tmp_path, write_sound, monkeypatch, capsys):
     folder, out, monkey_path = write(clips, tmp_path, write_sound), tmp_path / "table.md", str(tmp_path / "no")
     arguments = ["lipsync", "--clips", str(folder), "--out", str(out), "--trained-on", "bob_", "--failures"]

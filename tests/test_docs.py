@@ -110,7 +110,7 @@ def test_every_command_falls_in_exactly_one_class():
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory) -> Path:
-    """The files that the commands of the docs name, of the sample portrait and 2.4 s of the sample speech."""
+    """The files that the commands of the docs name, of the sample portrait and 1.2 s of the sample speech."""
     import av
     import numpy as np
     from PIL import Image
@@ -123,7 +123,7 @@ def studio(tmp_path_factory) -> Path:
     shutil.copy(folder / "me.jpg", folder / "anna.jpg")
     with av.open(str(ROOT / "samples" / "speech.wav")) as file:
         rate = file.streams.audio[0].rate
-        samples = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])[: int(2.4 * rate)]
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])[: int(1.2 * rate)]
     for name in ("hello.wav", "new.wav"):
         with av.open(str(folder / name), "w") as file:
             stream = file.add_stream("pcm_s16le", rate=rate)
@@ -247,6 +247,7 @@ def test_pip_command_names_what_there_is(words):
 
 LOADERS = {
     "mouth.toml": ("portraittalk_core.training.mouth.config", "load_mouth_config"),
+    "closures.toml": ("portraittalk_core.training.closures.config", "load_closure_config"),
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
     "recipe.toml": ("portraittalk_core.training.recipe.config", "load_recipe"),

@@ -72,7 +72,7 @@ GRAPHS = {
             {"portrait": ("image", 0), "audio": ("sound", 0), "style": ("style", 0)},
         ),
         "draw": (
-            "PortraitTalkRenderPortrait", (1600, 1070), (380, 280), ["never", 16],
+            "PortraitTalkRenderPortrait", (1600, 900), (380, 280), ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "net": ("ControlNetLoader", (2060, 0), (400, 80), ["control_v2p_sd15_mediapipe_face.safetensors"], {}),

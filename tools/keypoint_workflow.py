@@ -112,18 +112,18 @@ MODELS = dict.fromkeys(("keypoint_portrait", "keypoint_dub", "mouth_opening"), _
 GROUPS = {
     "keypoint_portrait": [
         ("1  Portrait and speech", (20, 310, 500, 650)),
-        ("2  How the face moves", (560, -90, 420, 1130)),
+        ("2  How the face moves", (560, -90, 420, 1050)),
         ("3  The same as keypoints", (1020, -90, 440, 1640)),
         ("4  LivePortrait draws", (1500, -90, 1080, 1640)),
     ],
     "keypoint_dub": [
         ("1  Film and new speech", (20, 420, 500, 800)),
-        ("2  The film's face, the speech's mouth", (560, -90, 440, 1910)),
-        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1910)),
+        ("2  The film's face, the speech's mouth", (560, -90, 440, 1760)),
+        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1760)),
     ],
     "mouth_opening": [
         ("1  Portrait and speech", (20, 280, 500, 680)),
-        ("2  How the face moves", (560, -90, 420, 1330)),
+        ("2  How the face moves", (560, -90, 420, 1140)),
         ("3  Drawn, and measured", (1020, -90, 1300, 1050)),
     ],
 }
@@ -200,7 +200,7 @@ GRAPHS = {
             "PortraitTalkAudioToLandmarks", (580, 0), (380, 640), _MOTION,
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
-        "networks": ("PortraitTalkLoadKeypointRenderer", (580, 1050), (380, 130), _NETWORKS, {}),
+        "networks": ("PortraitTalkLoadKeypointRenderer", (580, 860), (380, 130), _NETWORKS, {}),
         "draw": (
             "PortraitTalkRenderKeypoints", (1040, 0), (640, 860), _drawn(True, "[[0, 0], [7.7, 2]]"),
             {

@@ -41,9 +41,9 @@ KINDS = {
 GROUPS = {
     "compare_two_seeds": [
         ("1  Portrait and speech", (20, 500, 460, 650)),
-        ("2  Two takes", (520, 0, 900, 2240)),
-        ("3  Each by itself", (1460, 0, 560, 2240)),
-        ("4  What the seed changes", (2060, 0, 1000, 2240)),
+        ("2  Two takes", (520, 0, 900, 1790)),
+        ("3  Each by itself", (1460, 0, 560, 1980)),
+        ("4  What the seed changes", (2060, 0, 1000, 1980)),
     ],
 }
 
@@ -78,7 +78,7 @@ GRAPHS = {
         "image": ("LoadImage", (40, 580), (400, 340), ["portraittalk_portrait.jpg", "image"], {}),
         "sound": ("LoadAudio", (40, 980), (400, 120), ["portraittalk_speech.wav", None, None], {}),
         **_take("a", 0, 80),
-        **_take("b", 1, 1170),
+        **_take("b", 1, 950),
         **_score("a", 0, 80),
         **_score("b", 1, 1050),
         "compare": (

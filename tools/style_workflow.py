@@ -58,7 +58,7 @@ GRAPHS = {
         "film": ("LoadVideo", (40, 410), (460, 560), ["portraittalk_film.mp4", "image"], {}),
         "style": (
             "PortraitTalkStylePrior", (580, 0), (460, 700),
-            ["of the reference", 1.0, 0.1, 0, "fixed", "none", "none", 25.0, 0], {"video": ("film", 0)},
+            ["of the reference", 1.0, 0.1, 0, "fixed", "built-in", "none", 25.0, 0], {"video": ("film", 0)},
         ),
         "keep": (
             "PortraitTalkSaveStyle", (580, 790), (460, 110), ["styles/PortraitTalk"], {"style": ("style", 0)},
@@ -72,7 +72,7 @@ GRAPHS = {
             {"portrait": ("image", 0), "audio": ("sound", 0), "style": ("style", 0)},
         ),
         "draw": (
-            "PortraitTalkRenderPortrait", (1540, 1050), (380, 280), ["never", 16],
+            "PortraitTalkRenderPortrait", (1540, 880), (380, 280), ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "save": (

@@ -47,9 +47,9 @@ MODELS = {
 GROUPS = {
     "v_express_portrait": [
         ("1  Portrait and speech", (20, 310, 500, 650)),
-        ("2  How the head moves", (560, -90, 420, 1130)),
-        ("3  V-Express paints", (1020, -90, 440, 1130)),
-        ("4  The video", (1500, -90, 620, 1130)),
+        ("2  How the head moves", (560, -90, 420, 1050)),
+        ("3  V-Express paints", (1020, -90, 440, 1050)),
+        ("4  The video", (1500, -90, 620, 1050)),
     ],
 }
 

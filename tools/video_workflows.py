@@ -82,18 +82,18 @@ GROUPS = {
     "long_speech": [
         ("Portrait and speech", (20, 420, 500, 790)),
         ("Checkpoint with few steps", (560, -90, 420, 420)),
-        ("Motion", (560, 350, 420, 1110)),
+        ("Motion", (560, 350, 420, 930)),
         ("Text and face", (1000, -90, 440, 1210)),
         ("Frames that follow and hold together", (1460, -90, 440, 1210)),
         ("Paint, and save as it grows", (1920, -90, 1060, 1210)),
     ],
     "dub_a_video": [
         ("Video and new speech", (20, 430, 500, 890)),
-        ("Face of the video, mouth of the speech", (560, -90, 420, 1550)),
-        ("Whose face, in which words", (1000, -90, 440, 1550)),
-        ("Only the face, held to the landmarks", (1460, -90, 440, 1550)),
-        ("Paint", (1920, -90, 440, 1550)),
-        ("Paste back, with the new sound", (2380, -90, 620, 1550)),
+        ("Face of the video, mouth of the speech", (560, -90, 420, 1410)),
+        ("Whose face, in which words", (1000, -90, 440, 1410)),
+        ("Only the face, held to the landmarks", (1460, -90, 440, 1410)),
+        ("Paint", (1920, -90, 440, 1410)),
+        ("Paste back, with the new sound", (2380, -90, 620, 1410)),
     ],
 }
 

@@ -13,7 +13,6 @@ const MIN_NEW_WIDTH = 400; // of a node that a person adds; saved sizes are kept
 const CHECK_MS = 300;
 const MAX_RATIO = 4; // canvas pixels per CSS pixel, however far one zooms in
 const GAIN_STEP = 0.05;
-const DOUBLE_CLICK_MS = 600;
 
 const living = new Set();
 const left = new Map(); // name of a node → the element that a removed node of that name may have left on the page
@@ -27,7 +26,7 @@ class Timeline {
     this.time = 0;
     this.hovered = -1;
     this.dragged = null; // the point under the mouse's button, itself a part of `points`
-    this.addedAt = -Infinity;
+    this.pressAdded = this.clickAdded = false; // a point, by the last press, and by the first of a double click
     this.byKeys = false; // whether a focus ring helps
     this.drawn = "";
     this.element = document.createElement("div");
@@ -236,6 +235,7 @@ class Timeline {
       this.hovered = -1;
       this.redraw();
     });
+    on("click", this.onClick);
     on("dblclick", this.onDoubleClick);
     on("contextmenu", this.onMenu);
     on("wheel", this.onWheel);
@@ -273,12 +273,12 @@ class Timeline {
     this.canvas.setPointerCapture?.(event.pointerId);
     app.canvas?.emitBeforeChange?.();
     const index = this.hit(x, y);
+    this.pressAdded = index < 0;
     if (index >= 0) {
       this.dragged = this.points[index];
       this.grip = [x, y];
       return;
     }
-    this.addedAt = event.timeStamp;
     this.dragged = this.addPoint([0, 1]);
     this.move(this.dragged, x, y);
     this.write();
@@ -312,11 +312,15 @@ class Timeline {
     this.redraw();
   }
 
+  onClick(event) {
+    if (event.detail === 1) this.clickAdded = this.pressAdded;
+  }
+
   onDoubleClick(event) {
     event.stopPropagation();
     const { x, y, inGain } = this.place(event);
     const index = inGain && this.editable ? this.hit(x, y) : -1;
-    if (index >= 0 && event.timeStamp - this.addedAt > DOUBLE_CLICK_MS) this.remove(index);
+    if (index >= 0 && !this.clickAdded) this.remove(index);
   }
 
   onMenu(event) {

@@ -98,11 +98,12 @@ def _talk_together(args: argparse.Namespace, faces: list[int | FaceChoice], opti
     if alone:
         flags = ", ".join("--" + flag.replace("_", "-") for flag in alone)
         raise InputError(f"{flags} moves one face, and --also names several; leave one of them out.")
-    from ..pipelines.together import PictureSpeaker, check_picture_speakers, talk_speakers
+    from ..pipelines.speakers import check_speakers
+    from ..pipelines.together import PictureSpeaker, talk_speakers
 
     heard = speeches(args)
     speakers = list(map(PictureSpeaker, portraits_from(args, faces), heard, speaker_names(args)))
-    check_picture_speakers(speakers)
+    check_speakers(speakers)
     return partial(talk_speakers, speakers, args.out, options, sound=video_sound(args))
 
 

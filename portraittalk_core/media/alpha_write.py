@@ -12,7 +12,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 from torch import Tensor
 
@@ -20,8 +19,8 @@ from ..checks import check_range
 from ..errors import InputError, OutputError, ShapeError
 from ..types import as_fps
 from .files import check_writable, explain_write_errors
-from .made_mark import COMPOSITE, marking, picture_options, video_tags
-from .video_write import BT709, Sound, VideoWriter
+from .made_mark import COMPOSITE, marking, picture_options
+from .video_write import Sound, VideoWriter
 
 WEBM, MOV = ".webm", ".mov"
 VP9_CRF = 12  # by which VP9's quality number lies above H.264's of about the same look
@@ -77,47 +76,26 @@ class AlphaVideoWriter(VideoWriter):
     def _check_frame(self, picture: Tensor) -> None:
         _check_rgba(picture)
 
-    def _open(self) -> None:
-        is_webm = self.path.suffix.lower() == WEBM
-        options = {} if is_webm else {"movflags": "+faststart"}
-        self._container = av.open(f"file:{self._part.path}", "w", container_options=options)
-        if self._made:
-            self._container.metadata.update(video_tags(self._made))
-        if is_webm:
-            crf = min(MOST_VP9_CRF, int(self._options["crf"]) + VP9_CRF)
-            options = {
-                "crf": str(crf),
-                "b": "0",
-                "deadline": "good",
-                "cpu-used": "5",
-                "row-mt": "1",
-                "auto-alt-ref": "0",
-            }
-            video = self._container.add_stream("libvpx-vp9", rate=self.fps, options=options)
-            self._format = video.pix_fmt = "yuva420p"
-        else:
-            video = self._container.add_stream("prores_ks", rate=self.fps, options={"profile": "4444"})
-            self._format = video.pix_fmt = "yuva444p10le"
-        video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
-        context = video.codec_context
-        context.thread_count = self._threads
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = ColorRange.MPEG
-        self._video, self._to_yuv = video, VideoReformatter()
-        if self._sound:
-            self._audio = self._container.add_stream(*(("libopus", OPUS_HZ) if is_webm else ("aac", self._sound.rate)))
-            self._audio.layout = "mono" if self._sound.num_channels == 1 else "stereo"
-            self._audio.bit_rate = 128_000 * self._sound.num_channels
+    @property
+    def _is_webm(self) -> bool:
+        return self.path.suffix.lower() == WEBM
 
-    def _frame(self, pixels: np.ndarray) -> av.VideoFrame:
-        if self.width % 2 or self.height % 2:
-            pixels = np.pad(pixels, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgba")
-        frame = self._to_yuv.reformat(
-            frame, format=self._format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
-        frame.pts, frame.time_base = self.num_frames, 1 / self.fps
-        return frame
+    def _add_video(self) -> av.VideoStream:
+        if not self._is_webm:
+            video = self._container.add_stream("prores_ks", rate=self.fps, options={"profile": "4444"})
+            video.pix_fmt = "yuva444p10le"
+            return video
+        crf = min(MOST_VP9_CRF, int(self._options["crf"]) + VP9_CRF)
+        options = {"crf": str(crf), "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"}
+        video = self._container.add_stream("libvpx-vp9", rate=self.fps, options=options)
+        video.pix_fmt = "yuva420p"
+        return video
+
+    def _sound_format(self) -> tuple[str, int, int]:
+        return ("libopus", OPUS_HZ, 128_000) if self._is_webm else ("aac", self._sound.rate, 128_000)
+
+    def _wrapped(self, pixels: np.ndarray) -> av.VideoFrame:
+        return av.VideoFrame.from_ndarray(pixels, format="rgba")
 
 
 class PictureFolder:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
@@ -33,6 +34,36 @@ class Speaker:
     film: Film  # of `pipelines.dub.read_film`, tracked on that face
     speech: Speech
     name: str = "a face"  # for messages
+
+    @property
+    def track(self) -> LandmarkTrack:
+        """The face."""
+        return self.film.track
+
+    @property
+    def source(self) -> str:
+        """The film, for messages."""
+        return self.film.source
+
+    def check_shared(self, other: Speaker) -> None:
+        """Check that another one is of the same film.
+
+        Raises:
+            InputError: it is not.
+        """
+        if self.film.path != other.film.path or len(self.track) != len(other.track):
+            raise InputError("all speakers must be of one film; dub one film after the other.")
+
+
+class AnySpeaker(Protocol):
+    """One face of a film or picture that speaks."""
+
+    name: str
+    track: LandmarkTrack
+    source: str
+
+    def check_shared(self, other: AnySpeaker) -> None:
+        """Check that another one is of the same film or picture."""
 
 
 @dataclass(frozen=True)
@@ -97,31 +128,21 @@ def dub_speakers(
     return result
 
 
-def check_speakers(speakers: Sequence[Speaker]) -> None:
-    """Check that speakers are of one film, and of different faces.
+def check_speakers(speakers: Sequence[AnySpeaker]) -> None:
+    """Check that speakers are of one film or picture, and of different faces.
 
     Raises:
         InputError: they are not; with their names.
     """
     if not speakers:
         raise InputError("nobody is to speak; give at least one face and its speech.")
-    first = speakers[0].film
-    if any(one.film.path != first.path or len(one.film.track) != len(first.track) for one in speakers):
-        raise InputError("all speakers must be of one film; dub one film after the other.")
-    check_different([(speaker.name, speaker.film.track) for speaker in speakers], first.source)
-
-
-def check_different(faces: Sequence[tuple[str, LandmarkTrack]], source: str) -> None:
-    """Check that named faces of one source are different ones.
-
-    Raises:
-        InputError: two of them are the same; with their names.
-    """
-    for (name, one), (other_name, other) in itertools.combinations(faces, 2):
-        if shared_area(one, other) > SAME_FACE:
+    for speaker in speakers[1:]:
+        speaker.check_shared(speakers[0])
+    for one, other in itertools.combinations(speakers, 2):
+        if shared_area(one.track, other.track) > SAME_FACE:
             raise InputError(
-                f"{name} and {other_name} are the same face in {source}; choose different ones, such as numbers from "
-                "left to right, or boxes."
+                f"{one.name} and {other.name} are the same face in {one.source}; choose different ones, such as "
+                "numbers from left to right, or boxes."
             )
 
 

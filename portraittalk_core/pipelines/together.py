@@ -24,8 +24,8 @@ from ..renderers.sections import Sections
 from ..renderers.warp.build import source_size
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import Portrait, Speech
-from .speakers import check_different
+from ..types import LandmarkTrack, Portrait, Speech
+from .speakers import check_speakers
 
 SEAM = 0.03  # of a face's smaller side: half the width within which one face's part of a picture goes over to another's
 
@@ -37,6 +37,25 @@ class PictureSpeaker:
     portrait: Portrait
     speech: Speech
     name: str = "a face"  # for messages
+
+    @property
+    def track(self) -> LandmarkTrack:
+        """The face."""
+        return self.portrait.landmarks
+
+    @property
+    def source(self) -> str:
+        """The picture, for messages."""
+        return self.portrait.source
+
+    def check_shared(self, other: PictureSpeaker) -> None:
+        """Check that another one is of the same picture.
+
+        Raises:
+            InputError: it is not.
+        """
+        if not torch.equal(self.portrait.picture, other.portrait.picture):
+            raise InputError("all speakers must be of one picture; give faces of the same one.")
 
 
 def talk_speakers(
@@ -74,12 +93,12 @@ def talk_speakers(
     """
     started, options, callbacks = time.perf_counter(), options or MotionOptions(), callbacks or Callbacks()
     renderer = renderer or open_renderer()
-    check_picture_speakers(speakers)
+    check_speakers(speakers)
     layout = getattr(renderer, "keypoint_layout", None)
     check_makes(engine, LANDMARKS, *([layout] if layout else []))
     total = max(speaker.speech.num_frames(options.fps) for speaker in speakers)
     listening = None if callbacks.on_progress is None else lambda *_: callbacks.on_progress(0, total)
-    faces = [speaker.portrait.landmarks for speaker in speakers]
+    faces = [speaker.track for speaker in speakers]
     heard = listeners([speaker.speech for speaker in speakers], faces, options, total)
     jobs = []
     for number, speaker in enumerate(speakers):
@@ -108,20 +127,6 @@ def render_together(
     result = render_video(together, jobs[0], out, callbacks=callbacks, **more)
     together.finish()
     return result
-
-
-def check_picture_speakers(speakers: Sequence[PictureSpeaker]) -> None:
-    """Check that speakers are of one picture, and of different faces.
-
-    Raises:
-        InputError: they are not; with their names.
-    """
-    if not speakers:
-        raise InputError("nobody is to speak; give at least one face and its speech.")
-    first = speakers[0].portrait
-    if any(not torch.equal(speaker.portrait.picture, first.picture) for speaker in speakers):
-        raise InputError("all speakers must be of one picture; give faces of the same one.")
-    check_different([(speaker.name, speaker.portrait.landmarks) for speaker in speakers], first.source)
 
 
 def parts_of_picture(portraits: Sequence[Portrait]) -> Tensor:

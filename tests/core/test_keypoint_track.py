@@ -144,6 +144,7 @@ def test_expression_curve_is_the_mean_distance_from_the_mean():
     assert list(expression_curves(keypoints(layout="face-vid2vid-15"))) == ["expression, all keypoints"]
 
 
+@pytest.mark.slow
 def test_plot_draws_every_curve_wave_and_unseen_frame(tmp_path):
     track = keypoints(num_frames=40)
     plain, waved = plot_keypoints(track), plot_keypoints(track, Speech(torch.sin(torch.arange(25600) * 0.05)))

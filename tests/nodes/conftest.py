@@ -27,6 +27,7 @@ import pytest
 from browser import SETTINGS, Browser, shipped
 from comfy_place import ROOT, comfy_environment, comfy_folder, comfy_python
 from full_size_files import write_full_size
+from suite_limits import SERVERS, SLOWNESS
 from timeline_tab import Timeline
 from tiny_vae import write_taesd
 
@@ -44,7 +45,7 @@ PACK = (
     "pyproject.toml",
 )
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose entries have inputs of their own
-START_S, RUN_S = 120, 480
+START_S, RUN_S, ANSWER_S = 360, 900, 120  # at most, on a slow and busy machine
 LOG_LINES = 15  # of a server that does not start
 NOT_STARTED = pytest.StashKey[bool]()
 RUNNING = pytest.StashKey["Comfy"]()
@@ -59,7 +60,7 @@ class Run:
     outputs: dict  # node id → what it shows
     progress: list[tuple[str, int, int]] = field(default_factory=list)  # node, value, max
     previews: int = 0
-    after_interrupt_s: float | None = None  # processor time of the server, so that a busy machine does not count
+    after_interrupt_s: float | None = None  # processor time of the server, divided by the machine's slowness
 
 
 class ComfyUIDidNotStart(Exception):
@@ -79,8 +80,8 @@ class ComfyUIDidNotStart(Exception):
 class Comfy:
     """A server that can be killed and started again, with the same folders and at the same address."""
 
-    def __init__(self, command: list[str], folder: Path, url: str, base: Path) -> None:
-        self.command, self.folder, self.url, self.base = command, folder, url, base
+    def __init__(self, command: list[str], folder: Path, url: str, base: Path, slowness: float = 1.0) -> None:
+        self.command, self.folder, self.url, self.base, self.slowness = command, folder, url, base, slowness
         self.log = base / "server.log"
         self.server: subprocess.Popen | None = None
 
@@ -89,6 +90,7 @@ class Comfy:
             self.server = subprocess.Popen(
                 self.command, cwd=self.folder, env=comfy_environment(), stdout=out, stderr=subprocess.STDOUT
             )
+        SERVERS[:] = [self.server.pid]
         end = time.monotonic() + START_S
         while time.monotonic() < end and self.server.poll() is None:
             try:
@@ -119,7 +121,7 @@ class Comfy:
         return times.user + times.system
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=ANSWER_S) as answer:
             return answer.read()
 
     def get_json(self, path: str) -> dict:
@@ -130,7 +132,7 @@ class Comfy:
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             return {"refused": json.loads(error.read())}
@@ -189,13 +191,13 @@ class Comfy:
                         run.progress.append((data["node"], data["value"], data["max"]))
                         node, value = interrupt_at or (None, 0)
                         if used_s is None and data["node"] == node and data["value"] >= value:
-                            used_s = self.processor_s()
                             await asyncio.to_thread(self.post, "/interrupt", {"prompt_id": prompt_id})
+                            used_s = self.processor_s()  # not before it is told, which a busy machine does late
                     elif event["type"] == "execution_error":
                         run.status, run.message = "error", data["exception_message"]
                     elif event["type"] == "execution_interrupted":
                         run.status = "interrupted"
-                        run.after_interrupt_s = self.processor_s() - used_s if used_s else None
+                        run.after_interrupt_s = (self.processor_s() - used_s) / self.slowness if used_s else None
                     elif event["type"] == "execution_success":
                         run.status = "success"
                     if run.status and (run.status != "success" or await self._stored(prompt_id)):
@@ -206,7 +208,7 @@ class Comfy:
 
     async def _stored(self, prompt_id: str) -> bool:
         """The server says success a moment before it has stored what came out."""
-        for _ in range(100):
+        for _ in range(1000):
             if prompt_id in await asyncio.to_thread(self.get_json, f"/history/{prompt_id}"):
                 return True
             await asyncio.sleep(0.05)
@@ -297,7 +299,8 @@ def comfy(tmp_path_factory, request):
     command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
     page = os.environ.get("COMFYUI_FRONT_END")
     command += ["--front-end-root", str(Path(page).expanduser())] if page else []
-    running = Comfy([*command, "--base-directory", str(base)], folder, f"http://127.0.0.1:{port}", base)
+    url, slowness = f"http://127.0.0.1:{port}", request.config.stash[SLOWNESS]
+    running = Comfy([*command, "--base-directory", str(base)], folder, url, base, slowness)
     try:
         _start(running, request.config)
         yield running

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACK = "portraittalk_with_stub"
 NODES = (
     "PortraitTalkAudioToLandmarks",
+    "PortraitTalkGazeAndBreath",
     "PortraitTalkLoadMotionEngine",
     "PortraitTalkLandmarksFromVideo",
     "PortraitTalkPreviewLandmarks",
@@ -28,6 +29,7 @@ NODES = (
     "PortraitTalkRenderPortrait",
     "PortraitTalkLoadFaceEmbedding",
     "PortraitTalkBlendFaces",
+    "PortraitTalkPersonMask",
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",

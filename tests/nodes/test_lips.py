@@ -209,6 +209,7 @@ def test_references_that_were_chosen_before_are_the_ones(pack, dub, filmed, film
     assert not np.array_equal(first.outputs[1].numpy(), other.outputs[1].numpy())
 
 
+@pytest.mark.slow
 def test_a_film_that_ends_too_soon_is_told(dub):
     result, shown = dub(seconds=1.0)
     assert "the video ends 0.60 s before the speech" in shown[0] and shown[0] in result.ui

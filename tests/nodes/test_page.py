@@ -124,7 +124,7 @@ def test_page_runs_speak_in_their_style(browser, short_speech):
     (sound,) = (node for node in workflow["nodes"] if node["type"] == "LoadAudio")
     sound["widgets_values"][0] = short_speech  # quicker to draw
     shown, inputs = run(browser, workflow, "speak_in_their_style")
-    expected = {"preset": "of the reference", "strength": 1, "noise": 0.1, "seed": 0, "extractor": "none"}
+    expected = {"preset": "of the reference", "strength": 1, "noise": 0.1, "seed": 0, "extractor": "built-in"}
     expected |= {"style_attention": "none", "fps": 25, "face_index": 0}
     assert {key: inputs["PortraitTalkStylePrior"][key] for key in expected} == expected
     assert isinstance(inputs["PortraitTalkAudioToLandmarks"]["style"], list)

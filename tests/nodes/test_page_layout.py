@@ -64,7 +64,7 @@ async def boxes_of(tab, newer: bool) -> list[list[float]]:
     place = f"app.canvas.ds.scale = {scale}; app.canvas.ds.offset = [{80 / scale - x0}, {120 / scale - y0}]"
     await tab.evaluate(f"{place}; app.canvas.setDirty(true, true); app.canvas.draw(true, true)")
     before: list = []
-    for _ in range(12):
+    for _ in range(60):
         await asyncio.sleep(1)
         boxes = sorted(await tab.evaluate(NEWER if newer else CLASSIC))
         if boxes == before:
@@ -110,8 +110,7 @@ def test_it_opens_as_a_form(browser, name):
     async def act(tab: Tab) -> None:
         graph = shipped(name, as_form=True)
         await tab.evaluate(f"app.loadGraphData({json.dumps(graph)}).then(() => null)")
-        await asyncio.sleep(3)
-        kept = await tab.evaluate("app.graph.serialize().extra.linearData ?? null")
+        await tab.until(lambda: tab.evaluate("!!app.graph.serialize().extra.linearData"), True)
         nodes = {node["id"]: node for node in graph["nodes"]}
         data = graph["extra"]["linearData"]
         assert len(data["inputs"]) == APPS[name]
@@ -124,7 +123,6 @@ def test_it_opens_as_a_form(browser, name):
                 number
             ]
         await tab.shoot(f"form_{name}")
-        assert kept is not None
 
     browser.visit(act, size=SCREEN)
 

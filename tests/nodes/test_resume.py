@@ -107,7 +107,7 @@ def kill_after(comfy, prompt: dict, count: int) -> list[Path]:
     while len(sections(comfy)) < count and time.monotonic() < end and comfy.server.poll() is None:
         time.sleep(0.02)
     comfy.kill()
-    queued.join(60)
+    queued.join(KILL_S)
     return sections(comfy)
 
 

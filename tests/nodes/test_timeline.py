@@ -126,9 +126,9 @@ def test_points_are_deleted_and_come_back_by_undo(visit):
         await tab.click(await timeline.place(0.2, 1.6), button="right")
         assert await timeline.points() == [three[2]]
         await tab.key("z", ctrl=True)
-        await asyncio.sleep(1.5)
-        assert await timeline.points() == [three[0], three[2]]
-        assert await timeline.ask("[!!t.track, t.element.isConnected]") == [True, True]  # and the picture stays
+        await tab.until(timeline.points, [three[0], three[2]])
+        await tab.until(lambda: timeline.ask("[!!t.track, t.element.isConnected]"), [True, True])  # the picture stays
+        await tab.settled(lambda: timeline.ask(BOX))
         await tab.click(await timeline.place(0.5, 1.8))
         assert len(await timeline.points()) == 3
 
@@ -158,8 +158,7 @@ def test_typed_points_appear_and_broken_text_is_left_alone(visit):
     async def act(tab: Tab, timeline: Timeline) -> None:
         await timeline.run()
         await timeline.ask("(w.value = '[[4, 0.5], [1, 2]]', 0)")
-        await asyncio.sleep(SETTLE_S)
-        assert await timeline.ask("t.points") == [[1, 2], [4, 0.5]]
+        await tab.until(lambda: timeline.ask("t.points"), [[1, 2], [4, 0.5]])
         for broken in ("[[1, 2],", "[[1]]", "[[1, 3]]", "[[-1, 1]]", "7", '[["1", 1]]'):
             await timeline.ask(f"(w.value = {json.dumps(broken)}, w.callback?.(w.value), 0)")
             assert await timeline.ask("t.points") is None
@@ -194,7 +193,7 @@ def test_two_nodes_have_their_own_and_a_removed_one_is_forgotten(visit):
         await tab.evaluate(
             f"window.gone = {timeline.nodes}[0].portraittalkTimeline; app.graph.remove({timeline.nodes}[0])"
         )
-        await asyncio.sleep(SETTLE_S)
+        await tab.until(lambda: tab.evaluate("window.gone.element.isConnected"), False)
         await tab.evaluate("window.checks = 0; window.gone.check = () => window.checks++")
         await asyncio.sleep(SETTLE_S)
         assert await tab.evaluate("[window.checks, window.gone.element.isConnected]") == [0, False]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
-from browser import SETTLE_S, Tab
+from browser import Tab
 from timeline_tab import Timeline
 
 from portraittalk_core.motion.gain import gain_points
@@ -43,10 +42,10 @@ def test_alpha_is_drawn_under_audio2exp(browser):
             f"(() => {{ app.graph.clear(); const n = LiteGraph.createNode('{NODE}'); app.graph.add(n);"
             "n.pos = [60, 40]; app.canvas.draw(true, true); })()"
         )
-        await asyncio.sleep(SETTLE_S)
+        await tab.until(lambda: timeline.ask("!!t"), True)
         await timeline.ask(f"(n.onExecuted({json.dumps({'portraittalk_timeline': [payload()]})}), 1)")
-        await asyncio.sleep(SETTLE_S)
-        assert await timeline.ask("[t.track.frames, t.track.seconds, w.name]") == [FRAMES, 4.0, "alpha_points"]
+        shown = [FRAMES, 4.0, "alpha_points"]
+        await tab.until(lambda: timeline.ask("[t.track?.frames, t.track?.seconds, w.name]"), shown)
         await tab.mouse("mouseMoved", await timeline.place(0.05, 1.5))
         first = await timeline.face()
         await tab.mouse("mouseMoved", await timeline.place(0.25, 1.5))

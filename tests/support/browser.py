@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 90
+WAIT_S = 300  # at most, on a slow and busy machine
+UNTIL_S = 30  # at most, until the page shows what is expected
 SETTLE_S = 0.7  # more than the timeline takes to notice what others changed, and than a double click
 SIZE = (1300, 1000)  # of the page
 READY = "!!(window.app?.graph && window.LiteGraph?.registered_node_types['PortraitTalkRenderPortrait'])"
@@ -110,6 +111,22 @@ class Tab:
         while not await self.evaluate(condition):
             assert time.monotonic() < end, f"never true: {condition}"
             await asyncio.sleep(0.2)
+
+    async def until(self, read: Callable[[], Coroutine], expected) -> None:
+        """Wait until what is read is what is expected: the page needs longer on a slower machine."""
+        end = time.monotonic() + UNTIL_S
+        while (value := await read()) != expected:
+            assert time.monotonic() < end, f"{value!r}, and never {expected!r}"
+            await asyncio.sleep(0.1)
+
+    async def settled(self, read: Callable[[], Coroutine]) -> None:
+        """Wait until the page has drawn itself, and what is read stays as it is."""
+        values = []
+        while len(values) < 3 or len({json.dumps(value) for value in values[-3:]}) > 1:
+            assert len(values) < 100, f"never stays: {values[-3:]}"
+            await self.evaluate("app.canvas.draw(true, true)")
+            await asyncio.sleep(SETTLE_S / 2)
+            values.append(await read())
 
     async def open(self, url: str) -> None:
         """Open ComfyUI's page."""
@@ -201,7 +218,7 @@ class Browser:
         self.url, self.tab, self.session, self.loop = url, None, None, asyncio.new_event_loop()
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([chromium(), *OPTIONS, f"--user-data-dir={profile}"], **quiet)
-        found, end = profile / "DevToolsActivePort", time.monotonic() + 30
+        found, end = profile / "DevToolsActivePort", time.monotonic() + WAIT_S
         while not found.exists():
             if time.monotonic() > end:
                 self.close()
@@ -260,4 +277,4 @@ class Browser:
             self.loop.run_until_complete(self.session.close())
         self.loop.close()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)

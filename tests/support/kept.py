@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -36,3 +37,12 @@ def keep_portraits(patched: pytest.MonkeyPatch) -> None:
 
     search = talk.portraits_from
     patched.setattr(talk, "portraits_from", kept)
+
+
+def keep_checkpoints(patched: pytest.MonkeyPatch) -> None:
+    """Let identitynet read each checkpoint and tokenizer once; LoRAs are merged into a copy of the networks."""
+    from portraittalk_core.renderers.identitynet import diffusers_backend
+
+    read = once(diffusers_backend.load_sd15)
+    patched.setattr(diffusers_backend, "load_sd15", lambda *args: copy.deepcopy(read(*args)))
+    patched.setattr(diffusers_backend, "find_tokenizer", once(diffusers_backend.find_tokenizer))

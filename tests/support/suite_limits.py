@@ -1,10 +1,12 @@
-"""Time limit of unmarked tests: a test that costs more than five seconds carries `slow`, or the run fails.
+"""Time limit of unmarked tests: a test that costs more than four seconds carries `slow`, or the run fails.
 
 A test's cost is processor time, not wall time, so that a busy machine does not make it slow: of this process and of
 its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
 whoever made them. Session fixtures and imports are paid once a process and count for nobody. What a test waits for in
-a process that goes on (ComfyUI's server, Ray's workers) is not seen: those tests carry `comfy` or `slow`, and
-`make quick` runs neither. On a slower machine seconds count less, by a fixed piece of work measured at the start.
+a process that goes on (Ray's workers) is not seen, unless it is in SERVERS, as ComfyUI's: those tests carry `comfy` or
+`slow`, and `make quick` runs neither. `--costs` also writes what was paid in a test, its share of fixtures included:
+the sum over all tests is what the suite costs. On a slower machine seconds count less, by a fixed piece of work
+measured at the start.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from collections.abc import Sequence
 
 import pytest
 
-LIMIT_S = 5.0
+LIMIT_S = 4.0
 REFERENCE_S = 0.0085  # processor time of `calibration_s` on the machine whose seconds the limit counts
 FREE = ("slow", "comfy")  # markers of tests that may cost more
 OTHER = "not asked for"  # by -k, -m or a path
 ORIGINAL = builtins.__import__
 FIXTURE_COSTS = pytest.StashKey[dict]()  # fixture definition → processor seconds
 SLOWNESS = pytest.StashKey[float]()
+SERVERS: list[int] = []  # numbers of processes that go on and work for the tests
 
 
 def is_there(name: str, fromlist: Sequence[str] | None, level: int) -> bool:
@@ -62,8 +65,18 @@ imports = Imports()
 
 
 def processor_s() -> float:
-    """Processor time of this process and of its children that have ended, without imports."""
-    return sum(os.times()[:4]) - imports.used_s
+    """Processor time of this process, of its children that have ended and of servers, without imports."""
+    return sum(os.times()[:4]) - imports.used_s + sum(map(server_s, SERVERS))
+
+
+def server_s(number: int) -> float:
+    """Processor time of a running process; one that has ended is among the children."""
+    import psutil
+
+    try:
+        return sum(psutil.Process(number).cpu_times()[:2])
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def calibration_s() -> float:
@@ -84,12 +97,14 @@ def slowness() -> float:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("suite")
     group.addoption("--slow-s", type=float, default=LIMIT_S, help="processor seconds that need the marker `slow`")
+    group.addoption("--slowness", type=float, help="how many times slower this machine is; measured where not given")
     group.addoption("--cluster", action="store_true", help="take machines from a real cluster of Ray (four minutes)")
-    group.addoption("--costs", metavar="FILE", help="write what every test cost: processor s, wall s, its id")
+    group.addoption("--costs", metavar="FILE", help="write of every test: processor s, wall s, id, s paid in it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIXTURE_COSTS], config.stash[SLOWNESS] = {}, slowness()
+    given = config.getoption("--slowness")
+    config.stash[FIXTURE_COSTS], config.stash[SLOWNESS] = {}, slowness() if given is None else given
     builtins.__import__ = imports
     config.pluginmanager.register(Limits(config), "suite-limits")
 
@@ -105,6 +120,15 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureR
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item):
+    began = processor_s()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("setup_s", (processor_s() - began) / item.config.stash[SLOWNESS]))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item):
     began, began_wall = processor_s(), time.perf_counter()
     try:
@@ -113,9 +137,11 @@ def pytest_runtest_call(item: pytest.Item):
         used, fixture_costs = processor_s() - began, item.config.stash[FIXTURE_COSTS]
         definitions = item._fixtureinfo.name2fixturedefs
         fixtures = [definitions[name][-1] for name in item.fixturenames if name in definitions]
+        paid = dict(item.user_properties)["setup_s"] + used / item.config.stash[SLOWNESS]
         used += sum(fixture_costs.get(id(fixture), 0.0) for fixture in fixtures)
         item.user_properties.append(("cost_s", round(used / item.config.stash[SLOWNESS], 3)))
         item.user_properties.append(("wall_s", round(time.perf_counter() - began_wall, 3)))
+        item.user_properties.append(("paid_s", round(paid, 3)))
         item.user_properties.append(("free", any(item.get_closest_marker(name) for name in FREE)))
 
 
@@ -143,7 +169,8 @@ class Limits:
         if report.when != "call" or "cost_s" not in properties:
             return
         if self.costs:
-            self.costs.write(f"{properties['cost_s']:.3f}\t{properties['wall_s']:.3f}\t{report.nodeid}\n")
+            cost, wall, paid = (properties[name] for name in ("cost_s", "wall_s", "paid_s"))
+            self.costs.write(f"{cost:.3f}\t{wall:.3f}\t{report.nodeid}\t{paid:.3f}\n")
         if properties["cost_s"] > self.limit_s and not properties["free"]:
             self.too_long[report.nodeid] = properties["cost_s"]
 

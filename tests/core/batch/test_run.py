@@ -138,6 +138,7 @@ def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):
     assert batch_jobs._face(masked).which.name == "mask.png" and batch_jobs._face(boxed).which.box == (0, 0, 9, 9)
 
 
+@pytest.mark.slow
 def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
     """Half a second of speech at 4 fps is two frames; the film has one."""
     with av.open(str(tmp_path / "film.mp4"), "w") as file:
@@ -340,6 +341,7 @@ def test_progress_may_stop_within_a_job(folder):
     assert [row["out"] for row in table(folder)] == ["v0.mp4"]
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_number_of_lines(folder):
     def peak(count):
         path, runner = talks(folder, count), Runner()
@@ -436,6 +438,7 @@ def test_an_output_must_not_be_an_input(folder, small):
     assert (folder / "out" / "v0.mp4").read_bytes() == b"a.wav"
 
 
+@pytest.mark.slow
 def test_a_real_talk_and_a_real_score_of_it(tmp_path, astronaut):
     from skimage.data import astronaut as picture
 
@@ -456,6 +459,7 @@ def test_a_real_talk_and_a_real_score_of_it(tmp_path, astronaut):
     assert run_batch(score, settings).skipped == 2
 
 
+@pytest.mark.slow
 def test_face_models_tell_who_the_faces_are(tmp_path, write_video):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -44,7 +44,7 @@ def remote_class(out):
             lacks = [name for name, path in job.files.items() if not path.is_file()]
             if lacks:
                 return Outcome("failed", 0.1, f"began without its {lacks}")
-            end = time.monotonic() + 20  # until two workers and who takes the dead one's place have begun a job
+            end = time.monotonic() + 300  # until two workers and who takes the dead one's place have begun a job
             while len({path.read_text() for path in out.glob("v*.try")}) < 3 and time.monotonic() < end:
                 time.sleep(0.02)
             row = EvaluationResult(job.out, "a", "b", values={"adfd": 0.5})

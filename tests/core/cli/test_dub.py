@@ -14,6 +14,7 @@ import pytest
 import torch
 from adapter_files import adapter_tensors
 from control_files import ldm_tensors, tiny_controlnet
+from kept import keep_checkpoints
 from onnx_models import paint_disc, write_face_models
 from PIL import Image
 from safetensors.torch import save_file
@@ -56,12 +57,20 @@ def place(tmp_path_factory, astronaut) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kept():
+    """The checkpoint is read once."""
+    with pytest.MonkeyPatch.context() as patched:
+        keep_checkpoints(patched)
+        yield
+
+
 def dub(place: Path, out: Path, *more: str, painted: bool = True) -> int:
     given = ["--video", place / "in.mp4", "--speech", place / "speech.wav", "--out", out, "--crf", "0"]
     if painted:
         given += ["--renderer", "identitynet", "--checkpoint", place / "sd15.safetensors", "--tokenizer"]
         given += [place / "tokenizer", "--width", "64", "--height", "64", "--steps", "2", "--denoise", "0.9"]
-        given += ["--device", "cpu"]
+        given += ["--device", "cpu", "--batch-size", "4"]
     else:
         given += ["--renderer", "warp"]
     return main(["dub", *map(str, [*given, *more])])
@@ -78,14 +87,14 @@ def frames(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def warped(place, tmp_path_factory) -> np.ndarray:
+def warped(place, kept, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("warped") / "a.mp4"
     assert dub(place, out, painted=False) == 0
     return frames(out)
 
 
 @pytest.fixture(scope="module")
-def painted(place, tmp_path_factory) -> np.ndarray:
+def painted(place, kept, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("painted") / "a.mp4"
     assert dub(place, out, *face(place, "a.png")) == 0
     return frames(out)
@@ -164,7 +173,7 @@ def test_dub_rejects(place, tmp_path, capsys, more, words):
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, monkeypatch):
-    assert dub(place, tmp_path / "whole.mp4") == 0
+    assert dub(place, tmp_path / "whole.mp4", "--batch-size", "1") == 0
     with monkeypatch.context() as patched:
 
         @contextmanager
@@ -176,10 +185,10 @@ def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, 
             yield on_progress
 
         patched.setattr(cli_dub, "progress_bar", bar)
-        assert dub(place, tmp_path / "o.mp4") == 130
+        assert dub(place, tmp_path / "o.mp4", "--batch-size", "1") == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4.unfinished", "whole.mp4"]
     capsys.readouterr()
-    assert dub(place, tmp_path / "o.mp4") == 0
+    assert dub(place, tmp_path / "o.mp4", "--batch-size", "1") == 0
     assert "sections were finished already" in capsys.readouterr().out
     assert np.array_equal(frames(tmp_path / "o.mp4"), frames(tmp_path / "whole.mp4"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "whole.mp4"]

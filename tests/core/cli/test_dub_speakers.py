@@ -116,6 +116,7 @@ def test_faces_that_are_not_there_are_told(place, tmp_path, monkeypatch, capsys,
     assert not list(tmp_path.glob("*.mp4"))
 
 
+@pytest.mark.slow
 def test_a_picture_may_have_several_speakers(place, tmp_path, monkeypatch, capsys):
     picture = next(iter(read_pictures(place / "two.mp4")))
     Image.fromarray(picture.numpy()).save(tmp_path / "two.png")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from adapter_files import adapter_tensors
 from control_files import ldm_tensors, tiny_controlnet
-from kept import keep_portraits
+from kept import keep_checkpoints, keep_portraits
 from motion_files import motion_tensors
 from onnx_models import paint_disc, write_face_models
 from PIL import Image
@@ -36,6 +36,7 @@ pytest.importorskip("diffusers")
 
 pytestmark = pytest.mark.slow  # together they take ten seconds and more
 
+ONE_BY_ONE = ["--batch-size", "1"]  # a section for each frame
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 
 
@@ -71,16 +72,18 @@ def place(tmp_path_factory, astronaut) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def kept():
-    """The portrait's face is searched once."""
+    """The portrait's face is searched once, the checkpoint read once."""
     with pytest.MonkeyPatch.context() as patched:
         keep_portraits(patched)
+        keep_checkpoints(patched)
         yield
 
 
 def talk(place: Path, out: Path, *more: str) -> int:
     given = ["--portrait", place / "portrait.png", "--speech", place / "speech.wav", "--out", out, "--fps", "8"]
     given += ["--renderer", "identitynet", "--checkpoint", place / "sd15.safetensors", "--tokenizer"]
-    given += [place / "tokenizer", "--width", "64", "--height", "64", "--steps", "2", "--device", "cpu", *more]
+    given += [place / "tokenizer", "--width", "64", "--height", "64", "--steps", "2", "--device", "cpu"]
+    given += ["--batch-size", "4", *more]  # all frames at once cost less than one by one
     return main(["talk", *map(str, given)])
 
 
@@ -329,7 +332,7 @@ def stop_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(cli_talk, "progress_bar", bar)
 
 
-@pytest.mark.parametrize("more", [[], ["--only-face"]], ids=["whole", "only-face"])
+@pytest.mark.parametrize("more", [ONE_BY_ONE, [*ONE_BY_ONE, "--only-face"]], ids=["whole", "only-face"])
 def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, monkeypatch, more):
     assert talk(place, tmp_path / "whole.mp4", *more) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["whole.mp4"]
@@ -347,8 +350,8 @@ def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, 
 def test_other_options_or_no_resume_begin_anew(place, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patched:
         stop_at(patched, 5)
-        assert talk(place, tmp_path / "o.mp4") == 130
-        assert talk(place, tmp_path / "p.mp4", "--no-resume") == 130
+        assert talk(place, tmp_path / "o.mp4", *ONE_BY_ONE) == 130
+        assert talk(place, tmp_path / "p.mp4", *ONE_BY_ONE, "--no-resume") == 130
     assert not (tmp_path / "p.mp4.unfinished").exists()
     assert talk(place, tmp_path / "o.mp4", "--seed", "3") == 0
     assert "resumed" not in capsys.readouterr().out

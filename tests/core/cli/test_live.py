@@ -38,7 +38,7 @@ def test_a_wav_that_is_piped_in_is_shown_to_a_browser():
         command.stdin.write(SPEECH.read_bytes()[:120_000])
         command.stdin.flush()
         where = command.stdout.readline().decode().partition(" in ")[2].partition(";")[0]
-        jpeg = urllib.request.urlopen(where + "frame.jpg", timeout=60).read()
+        jpeg = urllib.request.urlopen(where + "frame.jpg", timeout=300).read()
         command.stdin.close()
         told = command.stdout.read().decode()
         assert command.wait() == 0, command.stderr.read()

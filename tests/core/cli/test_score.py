@@ -65,6 +65,7 @@ def test_one_pair_prints_its_numbers_and_writes_json(folders, capsys):
     assert 0 < read["adfd"] <= 1 and read["num_frames"] == COUNT and read["identity"] is None
 
 
+@pytest.mark.slow
 def test_face_models_alone_tell_whether_it_is_the_targets_face(tmp_path, write_video):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -87,6 +88,7 @@ def test_face_models_alone_tell_whether_it_is_the_targets_face(tmp_path, write_v
     assert found[0]["identity"] is None  # there is no portrait
 
 
+@pytest.mark.slow
 def test_folders_go_on_past_what_is_broken_and_say_so(folders, capsys):
     (folders / "made" / "cut.mp4").write_bytes(b"no video")
     (folders / "true" / "cut.mp4").write_bytes((folders / "true" / "a.mp4").read_bytes())
@@ -100,6 +102,7 @@ def test_folders_go_on_past_what_is_broken_and_say_so(folders, capsys):
     assert (out / "report.html").exists() and (out / "report.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_rerun_measures_only_what_changed(folders, block_mesh, capsys):
     words = ["--generated", folders / "made", "--target", folders / "true", "--out", folders / "out"]
     for name in ("made", "true"):
@@ -122,6 +125,7 @@ def test_a_rerun_measures_only_what_changed(folders, block_mesh, capsys):
     assert block_mesh
 
 
+@pytest.mark.slow
 def test_a_kept_row_that_is_damaged_is_measured_again(folders, block_mesh):
     words = [
         "--generated",

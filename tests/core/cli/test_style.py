@@ -42,6 +42,7 @@ def landmarks(portrait, out, *options) -> LandmarkTrack:
     return load_record(LandmarkTrack, out)
 
 
+@pytest.mark.slow
 def test_a_named_style_moves_otherwise_none_as_before_and_a_blend_between(portrait, tmp_path):
     plain = landmarks(portrait, tmp_path / "plain.safetensors")
     off = landmarks(portrait, tmp_path / "off.safetensors", "--style", "lively", "--style-strength", 0)
@@ -80,8 +81,12 @@ def test_a_video_becomes_a_style_file_and_a_picture(portrait, tmp_path, capsys):
     assert main([str(word) for word in words]) == 0
     assert main(["style", "--video", str(video), "--out", str(out), "--plot", str(plot)]) == 0
     made = load_record(StylePrior, out)
-    assert made.space == "manner" and made.source == "talk.mp4" and 0.05 < float(made.mean[0]) < 0.5
-    assert Image.open(plot).width == 1200 and "11 numbers" in capsys.readouterr().out
+    assert made.space == load_extractor().space and made.source == "talk.mp4" and len(made) == 128
+    assert made.style_statistics.space == "manner" and 0.05 < float(made.style_statistics.mean[0]) < 0.5
+    assert Image.open(plot).width == 1200 and "128 numbers" in capsys.readouterr().out
+    assert main(["style", "--video", str(video), "--extractor", "none", "--out", str(out)]) == 0
+    measured = load_record(StylePrior, out)
+    assert measured.space == "manner" and torch.equal(measured.mean, made.style_statistics.mean)
 
 
 @pytest.mark.parametrize("fails", ["plot_style", "save_picture"])

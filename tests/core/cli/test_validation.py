@@ -130,6 +130,7 @@ def test_every_command_declares_what_it_writes():
             assert isinstance(action, OutputAction) == named, (name, action.option_strings)
 
 
+@pytest.mark.slow
 def test_every_input_of_every_command_is_safe_from_its_output(tmp_path, capsys):
     """Goes over what the parsers declare: a flag that is added tomorrow is tried, too."""
     tried = 0

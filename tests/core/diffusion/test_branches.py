@@ -66,6 +66,7 @@ def test_adapter_matches_diffusers(adapter, cond):
     assert (found - plain).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_each_site_of_the_table_is_where_diffusers_has_it(adapter, cond):
     """One site at a time: a swapped row of the table cannot hide behind the others."""
     unet, x, sigma = tiny_unet(), torch.randn(1, 4, 8, 8), 1.0

@@ -127,6 +127,7 @@ def test_linear_layers_of_motion_modules_get_one_piece(cfg):
     assert len(seen) == 12 * 20 and all(seen)
 
 
+@pytest.mark.slow
 def test_windows_of_a_step_keep_their_own_drawings_and_residuals():
     """Drawings are made once for each window, and with reuse the network runs in every second step."""
     stack, drawn, calls = Stack(reuse=2), [], []

@@ -58,6 +58,7 @@ def vae_tensors() -> dict[str, torch.Tensor]:
     return {name.removeprefix("first_stage_model."): t for name, t in whole.items() if name.startswith("first_stage")}
 
 
+@pytest.mark.slow
 def test_every_layout_of_a_vae_is_the_same_network(tmp_path, checkpoint):
     own, latents, picture = load_sd15(checkpoint).vae, noise(1, 4, 8, 8), noise(1, 3, 64, 64)
     save_file(vae_tensors() | {"loss.logvar": torch.zeros(1)}, tmp_path / "ldm.safetensors")

@@ -88,6 +88,7 @@ class Growing(RawMotionEngine):
         return RawMotion(shift, Fraction(25))
 
 
+@pytest.mark.slow
 def test_an_engine_from_outside_is_one_file(still, speech, astronaut, tmp_path, capsys):
     made = whole_track(open_engine("still"), speech, astronaut.landmarks, MotionOptions())
     assert len(made) == 88  # ceil(3.5 s · 25)

@@ -66,6 +66,7 @@ def numbers(generated, target, mesh=None, **options) -> dict:
     return AdfdReport.of(evaluated(generated, target, mesh, **options)).numbers
 
 
+@pytest.mark.slow
 def test_a_video_and_itself_are_perfect(video, mesh):
     result = evaluated(video, video, mesh)
     report = AdfdReport.of(result)
@@ -156,6 +157,7 @@ def test_what_cannot_be_compared_is_refused(track, video):
         numbers(track, video)
 
 
+@pytest.mark.slow
 def test_a_video_and_its_reversal_score_clearly_less(video, folder, mesh):
     out = folder / "reversed.mp4"
     with VideoWriter(out, 512, 512, Fraction(25), crf=10) as writer:
@@ -175,6 +177,7 @@ def test_max_frames_stops_and_progress_ends_at_its_total(video, mesh):
     assert calls == [(done, 19) for done in range(1, 20)]  # 8 of each are tracked, for the offset, and 3 are compared
 
 
+@pytest.mark.slow
 def test_fewer_pictures_than_promised_are_accepted(video, mesh):
     source = PictureSource.of_file(video)
     short = replace(source, read=lambda fps: itertools.islice(source.read(fps), 5))
@@ -198,6 +201,7 @@ def test_a_video_without_a_face_says_so(video, folder, mesh):
     assert "no face was found in any frame of grey.mp4" in evaluated(out, video, mesh).error
 
 
+@pytest.mark.slow
 def test_other_sizes_and_rates_are_compared(astronaut, track, video, folder, mesh):
     out = folder / "small.mp4"
     with VideoWriter(out, 256, 256, Fraction(50), crf=10) as writer:

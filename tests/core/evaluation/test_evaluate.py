@@ -142,6 +142,7 @@ def test_own_scores_in_blocks_are_those_of_the_metrics(monkeypatch):
     assert found == pytest.approx((head.overall_std_deg, head.mean_speed_deg_s, head.beat_hz), rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_noise_is_seen_by_pictures_and_shown_where_it_is_worst():
     true, quiet, loud = pictures(), noisy(pictures(), 4), noisy(pictures(), 20)
     mixed = quiet[:]
@@ -159,6 +160,7 @@ def test_noise_is_seen_by_pictures_and_shown_where_it_is_worst():
     assert scores[0].curves["SSIM"][:2] == pytest.approx(expected, abs=1e-5)  # five digits
 
 
+@pytest.mark.slow
 def test_a_leading_offset_is_told_and_taken_out_only_when_asked():
     frames, sound = pictures(COUNT + 5), swelling(COUNT + 5)
     late = clip(frames, "late", sound=sound)  # what the target shows first comes after 5 frames here
@@ -174,6 +176,7 @@ def test_a_leading_offset_is_told_and_taken_out_only_when_asked():
     assert early.counts["num_identical_frames"] == 40
 
 
+@pytest.mark.slow
 def test_other_rates_sizes_and_lengths_are_made_comparable_and_told():
     large = [torch.nn.functional.interpolate(f.permute(2, 0, 1)[None].float(), scale_factor=2)[0] for f in pictures(30)]
     large = [f.permute(1, 2, 0).to(torch.uint8) for f in large]
@@ -185,6 +188,7 @@ def test_other_rates_sizes_and_lengths_are_made_comparable_and_told():
     assert "256×192 were scaled to 128×96" in told and "25 fps was sampled at 50 fps" in told and "1.20 s" in told
 
 
+@pytest.mark.slow
 def test_face_crop_is_one_square_for_both():
     true = pictures()
     outside = [frame.clone() for frame in true]
@@ -307,6 +311,7 @@ def test_identity_to_the_target_says_what_it_lacks():
     assert "identity to target" not in row.curves
 
 
+@pytest.mark.slow
 def test_lse_of_the_target_stands_beside_the_generated_ones():
     torch.manual_seed(0)
     networks = Networks({load_syncnet: SyncNet().eval()}, roles=frozenset([SYNCNET]))

@@ -37,6 +37,7 @@ def clip(picture: torch.Tensor) -> EvaluationClip:
     return EvaluationClip(PictureSource.of_frames("clip", 1, (width, height), Fraction(1), lambda _number: picture))
 
 
+@pytest.mark.slow
 def test_six_people_are_six_people():
     found = describe(group(), faces_px())
     assert float(torch.pdist(found).min()) > SAME_PERSON

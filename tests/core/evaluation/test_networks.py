@@ -88,6 +88,7 @@ def judged(networks: Networks, made, true):
     return meters.result()
 
 
+@pytest.mark.slow
 def test_networks_judge_every_frame(all_networks):
     a, b = random_frames(1, 33), random_frames(2, 33)
     values, missing = judged(all_networks, a, b)

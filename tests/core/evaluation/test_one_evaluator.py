@@ -64,6 +64,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_node_and_command_agree_to_the_digit(pair, tmp_path):
     made, true, words = PAIRS[pair]
@@ -88,6 +89,7 @@ def test_node_and_command_agree_to_the_digit(pair, tmp_path):
         assert result.offset.seconds == pytest.approx(0.2, abs=0.01)
 
 
+@pytest.mark.slow
 def test_batch_job_agrees_with_the_command_to_the_digit(tmp_path):
     files = write(tmp_path / "made.mp4", 25, noise=9), write(tmp_path / "true.mp4", 30)
     out = tmp_path / "report.json"

@@ -46,6 +46,7 @@ def score(made: EvaluationClip, true: EvaluationClip | None, **options):
     return ScoreReport.of_one(evaluate(made, true, asked, mesh=BlockMesh()), asked)
 
 
+@pytest.mark.slow
 def test_a_pair_becomes_a_report_that_holds_settings_and_warnings(tmp_path):
     report = score(clip(9, warn="it breaks off."), clip(), align=True, crop="face")
     assert not report.reference_free
@@ -91,6 +92,7 @@ def test_a_video_without_a_face_is_told_of_at_once():
     assert table_text(report).startswith("no face was found")
 
 
+@pytest.mark.slow
 def test_plot_is_a_picture_of_all_panels():
     pytest.importorskip("matplotlib")
     pair, alone = (plot_row(score(clip(9), true).results[0], "title") for true in (clip(), None))

@@ -20,7 +20,7 @@ def picture(red: int) -> torch.Tensor:
 
 def get(url: str, host: str | None = None):
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
-    return urllib.request.urlopen(request, timeout=10)
+    return urllib.request.urlopen(request, timeout=120)  # of a busy machine
 
 
 def test_a_browser_sees_one_picture_after_the_other():

@@ -1,5 +1,7 @@
+import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from portraittalk_core.media.text_files import (
     parse_json,
     parse_toml,
     read_text,
+    toml_reader,
 )
 
 
@@ -21,6 +24,10 @@ def read(path, max_bytes=100):
 def test_text_is_read_without_its_mark(tmp_path):
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfh\xc3\xa4")
     assert read(tmp_path / "a") == "hä"
+
+
+def never(*args, **options):
+    raise AssertionError("read all the same")
 
 
 @pytest.mark.parametrize(
@@ -35,22 +42,20 @@ def test_what_cannot_be_read_is_told(content, said, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such files there")
-def test_devices_pipes_and_folders_are_never_opened(tmp_path):
+def test_devices_pipes_and_folders_are_never_opened(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    started = time.perf_counter()
+    monkeypatch.setattr(Path, "open", never)  # which would wait for a writer, or read without end
     for name, said in (("fifo", "device or pipe"), ("zero", "device or pipe"), ("", "a folder")):
         with pytest.raises(InputError, match=said):
             read(tmp_path / name)
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)])
-def test_deep_json_is_refused_before_it_is_parsed(text):
-    started = time.perf_counter()
+def test_deep_json_is_refused_before_it_is_parsed(text, monkeypatch):
+    monkeypatch.setattr(json, "loads", never)
     with pytest.raises(InputError, match="brackets deep"):
         parse_json(text, "it", "write [1]")
-    assert time.perf_counter() - started < 1
 
 
 def test_brackets_in_text_do_not_count():
@@ -62,11 +67,10 @@ def test_brackets_in_text_do_not_count():
 @pytest.mark.parametrize(
     "text", ["a" + ".a" * 100_000 + " = 1", "x = {" + "a . " * 5000 + "a = 1}", '"a".' * 5000 + "a=1"]
 )
-def test_deep_keys_of_toml_are_refused_before_they_are_parsed(text):
-    started = time.perf_counter()
+def test_deep_keys_of_toml_are_refused_before_they_are_parsed(text, monkeypatch):
+    monkeypatch.setattr(toml_reader(), "loads", never)
     with pytest.raises(InputError, match="a key of more than"):
         parse_toml(text, "it")
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = [[", 'a = "\0"', "a = '\0'", "9" * 10_000 + " ="])
@@ -76,11 +80,11 @@ def test_toml_that_is_none_is_told(text):
 
 
 def test_long_words_and_many_quotes_take_no_time():
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_toml(f'a = "{"x" * 500_000}"\nb.c.d = 1', "it")["b"] == {"c": {"d": 1}}
     with pytest.raises(InputError):
         parse_json('\\"' * 500_000, "it", "")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 20  # backtracking takes hours
 
 
 def test_tables_are_read_by_column():

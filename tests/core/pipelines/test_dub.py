@@ -171,6 +171,7 @@ def test_a_covered_mouth_stays_as_filmed_and_is_not_the_face_at_rest(close, spee
         assert torch.equal(before, after[index]) == bool(film.covered[index])
 
 
+@pytest.mark.slow
 def test_a_film_goes_on_where_the_speech_is_longer(close, speech, tmp_path, caplog):
     film = read_film(filmed(tmp_path / "in.mp4", [close] * 4))
     for film_end, frames in (("cut", 4), ("hold", 6), ("loop", 6), ("ping-pong", 6)):

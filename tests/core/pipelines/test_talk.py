@@ -50,6 +50,7 @@ def test_talk_lasts_as_long_as_the_speech(video):
         assert abs(float(sound.duration * sound.time_base) - 3.0) <= 1 / 25
 
 
+@pytest.mark.slow
 def test_talk_landmarks_found_again_follow_the_driving_ones(video, astronaut, speech):
     driving = whole_track(open_engine(), speech, astronaut.landmarks)
     with open_mesh() as mesh:
@@ -148,6 +149,7 @@ def test_of_a_track_of_another_shape_the_largest_face_is_driven(astronaut):
     assert (found[topo.NOSE_TIP] - astronaut.landmarks.points_px[0, topo.NOSE_TIP]).norm() < 6
 
 
+@pytest.mark.slow
 def test_driven_portrait_is_the_face_that_the_track_was_made_on(astronaut):
     twice = torch.cat([astronaut.picture, astronaut.picture], 1)
     right = LandmarkTrack.from_px(astronaut.landmarks.points_px + torch.tensor([512.0, 0, 0]), 1024, 512, Fraction(25))
@@ -171,6 +173,7 @@ def test_talk_accepts_eight_kilohertz_and_odd_sizes(astronaut, tmp_path):
         assert (file.streams.video[0].width, file.streams.video[0].height) == (334, 402)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "frames"), [("file", 30), ("waveform", 30), ("speech", 30), ("file", 90)])
 def test_a_track_sets_the_length_and_a_longer_sound_is_told(kind, frames, astronaut, speech, tmp_path, caplog):
     """3 s of sound."""

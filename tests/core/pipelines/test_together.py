@@ -52,6 +52,7 @@ def read(path) -> torch.Tensor:
     return torch.stack(list(read_pictures(path))).int()
 
 
+@pytest.mark.slow
 def test_each_half_is_what_its_face_says_alone_and_the_shorter_one_listens(portraits, tmp_path):
     speeches = voice(1.2), voice(0.5)
     speakers = list(map(PictureSpeaker, portraits, speeches))

@@ -104,6 +104,7 @@ def test_edges_join_points_that_are_neighbours_on_the_face():
     assert [SENT_POINTS[i] for i in face["irises"]] == [468, 473]
 
 
+@pytest.mark.slow
 def test_an_hour_stays_small_and_keeps_its_one_blink():
     count = 90_000
     track = track_of(1)

@@ -3,6 +3,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 import torch
 
 from portraittalk_core.motion.rig import plan_landmarks
@@ -68,6 +69,7 @@ def test_plot_of_a_long_track_keeps_short_peaks(make_plan):
     assert rows[1] > 100
 
 
+@pytest.mark.slow
 def test_plot_never_touches_matplotlibs_global_state(make_plan):
     code = (
         "import sys, torch; from portraittalk_core.plots.track import plot_score; "

@@ -65,6 +65,7 @@ def test_an_unknown_renderer_or_option_is_told_with_those_there_are():
         open_renderer("identitynet")
 
 
+@pytest.mark.slow
 def test_the_warp_draws_a_job_as_the_portrait_renderer_does(astronaut, make_plan):
     from portraittalk_core.motion.rig import make_rig, plan_landmarks
 
@@ -87,6 +88,7 @@ def test_a_second_renderer_of_a_name_is_refused(flat):
         registry.register(flat)
 
 
+@pytest.mark.slow
 def test_a_renderer_from_outside_is_a_choice_with_checked_options(flat, astronaut, tmp_path, capsys):
     save_picture(astronaut.picture, tmp_path / "p.png")
     words = ["talk", "--portrait", str(tmp_path / "p.png"), "--speech", str(SAMPLE), "--out", str(tmp_path / "o.mp4")]

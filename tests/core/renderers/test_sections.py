@@ -290,6 +290,7 @@ def test_old_and_large_stores_are_removed_but_nothing_else(tmp_path):
     prune(tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_sd15_with_a_controlnet_and_a_motion_module_goes_on_bit_for_bit(store, tmp_path):
     """The whole denoiser, tiny: chunks of 8 frames with an overlap of 2 begin at 0, 6 and 12."""
     pytest.importorskip("diffusers")

@@ -151,6 +151,7 @@ def test_what_would_fill_the_memory_is_refused_unread(kind, tmp_path, untouched)
     assert read_shapes(tmp_path / "x.pt") == {}
 
 
+@pytest.mark.slow
 def test_a_matlab_file_that_grows_is_refused_unread(tmp_path, monkeypatch):
     savemat(tmp_path / "x.mat", {"a": np.zeros((5000, 5000))}, do_compression=True)
     monkeypatch.setattr("scipy.io.loadmat", lambda *_args, **_options: pytest.fail("it was unpacked"))

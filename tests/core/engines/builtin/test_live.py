@@ -47,6 +47,7 @@ def test_every_frame_of_the_sound_comes(live_points):
     assert len(live_points) >= 25 * SECONDS
 
 
+@pytest.mark.slow
 def test_a_frame_comes_no_later_than_the_latency_says(astronaut, waveform):
     planner, done, heard = LivePlanner(astronaut.landmarks, PLAIN), 0, 0
     for part in waveform.split(160):
@@ -57,6 +58,7 @@ def test_a_frame_comes_no_later_than_the_latency_says(astronaut, waveform):
     assert planner.latency_s < 0.25
 
 
+@pytest.mark.slow
 def test_what_follows_changes_no_frame(astronaut, waveform, live_points):
     other = waveform.clone()
     other[len(other) // 2 :] = torch.sin(torch.arange(len(other) - len(other) // 2) / 5)
@@ -74,6 +76,7 @@ def test_steady_noise_keeps_the_mouth_shut(astronaut):
     assert float(gap(planned(astronaut.landmarks, noise, 640, flush=False)).std()) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_later_mouth_is_the_same_one_later(astronaut, waveform, live_points):
     later = planned(astronaut.landmarks, waveform, 640, MotionOptions(head_motion=0, blink_rate=0, offset_ms=200))
     torch.testing.assert_close(gap(later)[10:80], gap(live_points)[5:75], rtol=0, atol=1e-4)

@@ -75,6 +75,7 @@ def test_pictures_without_the_face_are_skipped_with_a_warning(encoder, caplog):
     assert again.indices == [1] and "only 1 faces, not a number 1" in again.skipped[0]
 
 
+@pytest.mark.slow
 def test_no_face_anywhere_is_an_error(encoder):
     with pytest.raises(NoFaceError, match="no face can be used: me.png: no face was found"):
         encoder.encode([EMPTY], ["me.png"])

@@ -51,6 +51,7 @@ def test_backend_matches_points_marked_by_hand(mesh, photo):
         assert float((points[index] - torch.tensor(place)).norm()) < 3, index  # eyes are 42 pixels apart
 
 
+@pytest.mark.slow
 def test_backend_sees_mirrored_face_mirrored(mesh, photo):
     own, mirrored = points_px(photo, mesh), points_px(photo.flip(1).contiguous(), mesh)
     for right, left in ((33, 263), (133, 362), (61, 291), (468, 473)):
@@ -58,6 +59,7 @@ def test_backend_sees_mirrored_face_mirrored(mesh, photo):
         assert float((mirrored[right] - expected).norm()) < 2, right
 
 
+@pytest.mark.slow
 def test_backend_points_do_not_depend_on_place_in_picture(mesh, photo):
     own = points_px(photo, mesh)
     canvas = torch.full((900, 1100, 3), 90, dtype=torch.uint8)
@@ -73,6 +75,7 @@ def test_backend_has_no_memory(mesh, photo):
     assert torch.equal(mesh.detect(photo), first)
 
 
+@pytest.mark.slow
 def test_backend_finds_each_of_two_faces(mesh, photo):
     half = photo[::2, ::2]
     picture = torch.zeros(512, 900, 3, dtype=torch.uint8)

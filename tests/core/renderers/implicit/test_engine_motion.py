@@ -60,6 +60,7 @@ def driven(astronaut, track, speech=None, of_nobody=True, **options):
     return torch.cat([span.expression for span in spans]), face
 
 
+@pytest.mark.slow
 def test_our_lips_come_on_the_engines_head(astronaut, engine, speech):
     track = engine.track(speech, MotionOptions(head_motion=0.0))
     own, _ = driven(astronaut, track, speech)

@@ -70,6 +70,7 @@ def test_files_may_be_called_anything_and_given_one_by_one(written):
             new.rename(old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_half_precision_reads_the_same_keypoints_and_nearly_the_same_picture(layout, tmp_path):
     paths = write_random_files(tmp_path, layout)

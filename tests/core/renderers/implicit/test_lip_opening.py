@@ -143,6 +143,7 @@ def test_gain_sweep_needs_gains_and_faces():
         GainSweep((0.5, 1), (0.1, 0.2)).shuts_at_zero  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["landmarks", "keypoints"])
 def test_alpha_opens_a_rendered_mouth_strictly_and_shuts_it_at_0(small, make_plan, kind):
     """The whole renderer with a model that reads and draws a mouth's opening: what is measured follows alpha."""

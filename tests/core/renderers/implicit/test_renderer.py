@@ -142,6 +142,7 @@ def test_batch_size_changes_no_picture(astronaut):
     assert int((made[0][0] - made[0][4]).abs().max()) > 3  # they do move
 
 
+@pytest.mark.slow
 def test_a_compiled_renderer_sees_full_batches_only(astronaut, film):
     """Every number of frames would be compiled anew; what fills a batch up is not shown."""
 
@@ -251,6 +252,7 @@ def spans_of(model, portrait, track, **options) -> KeypointTrack:
     return span
 
 
+@pytest.mark.slow
 def test_alpha_scales_the_mouth_of_keypoint_tracks_only(astronaut):
     model = Shifting()
     base = own_motion(model, astronaut, 3)
@@ -267,6 +269,7 @@ def test_alpha_scales_the_mouth_of_keypoint_tracks_only(astronaut):
     assert float((shut[:, lips] - base.expression[:, lips]).abs().max()) > 1e-5  # the astronaut's are apart
 
 
+@pytest.mark.slow
 def test_alpha_leaves_blinks_where_the_mouth_had_to_be_measured(astronaut, monkeypatch):
     fv = "face-vid2vid-15"
     model, measured = Shifting(fv), []

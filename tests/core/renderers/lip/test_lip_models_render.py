@@ -26,6 +26,7 @@ def voice(seed: int) -> Speech:
     return Speech(torch.randn(4000, generator=torch.Generator().manual_seed(seed)) * loud)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lips", "iplap", "musetalk"])
 def test_a_film_is_painted_where_the_mouth_is_and_by_what_is_heard(film, name, monkeypatch):
     monkeypatch.undo()  # of the references that stand-ins are content with

@@ -223,6 +223,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [4, 7])
 def test_a_stopped_run_goes_on_and_ends_alike(film, tmp_path, again):
     """Also with another number of frames at once; what was painted is not painted again."""

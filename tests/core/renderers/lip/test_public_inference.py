@@ -230,6 +230,7 @@ def test_a_dub_asks_its_engine_for_windows(film, speech, engine, options, tmp_pa
     assert Path(made.path).exists() and made.num_frames == FRAMES
 
 
+@pytest.mark.slow
 def test_a_film_whose_numbers_lie_in_files_is_dubbed_the_same(film, speech, engine, options, tmp_path, monkeypatch):
     """As those of a long one do: track, new mouth, speech, and the film played again."""
     from portraittalk_core import scratch

@@ -79,6 +79,7 @@ def by_us(networks, start, audio, pictures, guidance):
         return sample(denoiser, torch.zeros_like(start), start, Condition(audio, None, guidance), options)
 
 
+@pytest.mark.slow
 def test_sampling_matches_ddim_with_zero_terminal_snr(networks, pictures, audio):
     """The last noise level is 4096, not infinite: that is all that differs."""
     start = noise(FRAMES, 4, 8, 8, seed=5)

@@ -40,6 +40,7 @@ def test_three_matches_the_public_codes_figures():
     assert drawing[240, 225].tolist() == [153, 0, 0]
 
 
+@pytest.mark.slow
 def test_three_matches_opencv_to_the_pixel():
     draw = np.random.default_rng(0)
     for number in range(80):

@@ -27,6 +27,7 @@ def test_parts_are_told_by_their_names(networks):
     assert part_of({"conv_in.weight": torch.zeros(1)}) is None and part_of({}) is None
 
 
+@pytest.mark.slow
 def test_public_layout_is_loaded_whole(networks, tmp_path):
     written(tmp_path, contents(networks))
     (tmp_path / "motion_module.bin").rename(tmp_path / "renamed.pth")
@@ -41,6 +42,7 @@ def test_public_layout_is_loaded_whole(networks, tmp_path):
     assert load_vexpress([tmp_path], dtype=torch.bfloat16).guider.conv_in.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_unets_own_motion_modules_do(networks, tmp_path):
     files = contents(networks)
     files["denoising_unet.bin"] |= files.pop("motion_module.bin")
@@ -81,6 +83,7 @@ LOST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "name"), LOST.items())
 def test_a_file_that_is_not_whole_is_refused(networks, tmp_path, file, name):
     files = contents(networks)

@@ -271,6 +271,7 @@ def test_drawing_follows_landmarks_once_the_controlnet_speaks(clips, tmp_path):
         assert not torch.equal(stage.draw(one, 0, steps=2), stage.draw(other, 0, steps=2))
 
 
+@pytest.mark.slow
 def test_drawing_keeps_given_frames(clips, tmp_path):
     for given in ("clean", "noised"):
         stage = toy_stage(clips, toy_config(tmp_path, stage="joint", given=given))

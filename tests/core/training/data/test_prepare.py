@@ -123,6 +123,7 @@ def test_prepare_writes_the_face_and_landmarks_that_lie_on_it(prepared):
     assert kept["log_mel"].shape == (len(kept["waveform"]) // 160 + 1, 80)
 
 
+@pytest.mark.slow
 def test_prepare_goes_on_where_it_was_stopped(prepared, tmp_path):
     videos, out, _, _ = prepared
     before = (out / "anna" / "good.mp4" / "frames" / "000000.png").stat().st_mtime_ns

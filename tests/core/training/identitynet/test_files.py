@@ -38,6 +38,7 @@ def write_config(tmp_path, more="", **trainer) -> object:
     return path
 
 
+@pytest.mark.slow
 def test_identity_is_trained_from_a_config_file(tmp_path, sd15):
     shutil.copy(sd15, tmp_path)
     write_people(tmp_path / "people", captions=True)

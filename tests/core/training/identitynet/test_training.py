@@ -206,6 +206,7 @@ def test_only_what_is_to_be_trained_gets_gradients(tmp_path):
         assert all(p.grad is None for p in unet.parameters())
 
 
+@pytest.mark.slow
 def test_training_runs_in_half_precision(tmp_path):
     trainer = dataclasses.replace(QUICK, mixed_precision="bf16", steps=2, sample_every=2)
     config = toy_config(tmp_path, trainer, train_lora=True, rank=2)

@@ -89,6 +89,7 @@ def test_windows_hold_their_own_crops_and_speech_and_other_faces(clips, windows)
     assert sorted(starts) == list(range(26))
 
 
+@pytest.mark.slow
 def test_training_resumes_bit_for_bit_and_writes_an_engine(clips, tmp_path):
     whole = train_landmarks(config(clips, tmp_path / "whole"))
     train_landmarks(config(clips, tmp_path / "cut", steps=2))
@@ -105,6 +106,7 @@ def test_training_resumes_bit_for_bit_and_writes_an_engine(clips, tmp_path):
     assert torch.equal(begins.jaw_keypoint_map.weight, engine.net.jaw_keypoint_map.weight)
 
 
+@pytest.mark.slow
 def test_a_toy_learns_to_listen(clips, windows, tmp_path):
     """A puppet's mouth is as far open as its tone is loud; with another window's tone it follows that, not its head."""
     learner = LandmarkTrainer(steps=90, batch_size=4, learning_rate=5e-3, save_every=500, sample_every=0,

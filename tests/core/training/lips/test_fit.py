@@ -50,6 +50,7 @@ def few_steps(monkeypatch):
     monkeypatch.setattr(fitting, "_now", lambda: float(next(ticks)))  # a second a step
 
 
+@pytest.mark.slow
 def test_fit_learns_the_film_and_is_found_again(film, speech, lips, tmp_path, few_steps, monkeypatch):
     first = fit_to_film(film, speech, lips, tmp_path, MINUTES)
     assert first.steps == 4 and not first.was_there
@@ -69,6 +70,7 @@ def test_fit_learns_the_film_and_is_found_again(film, speech, lips, tmp_path, fe
         fit_to_film(film, speech, lips, tmp_path, MINUTES)
 
 
+@pytest.mark.slow
 def test_stopped_fit_goes_on_to_the_end_that_was_planned(film, speech, lips, tmp_path, few_steps, monkeypatch):
     class Stop(Exception):
         pass

@@ -59,6 +59,7 @@ def content(path):
     return {name: tensor.numpy().tobytes() for name, tensor in kept.tensors.items()}, kept.notes
 
 
+@pytest.mark.slow
 def test_training_resumes_bit_for_bit_and_writes_a_file_that_dub_opens(folder, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("a\n")

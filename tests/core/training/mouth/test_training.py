@@ -87,6 +87,7 @@ def speaker_clip(seed: int) -> SpeakerClip:
     return SpeakerClip(mel, seen, torch.ones(len(seen), dtype=torch.bool), as_fps(25), f"clip {seed}")
 
 
+@pytest.mark.slow
 def test_fitting_to_a_speaker_helps_on_held_back_parts(trained):
     clips, fit = [speaker_clip(seed) for seed in (1, 2, 3)], SpeakerFit(steps=60, batch=4, segment_s=1.5, folds=2)
     gains = held_back_gain(trained, clips, fit)
@@ -98,6 +99,7 @@ def test_fitting_to_a_speaker_helps_on_held_back_parts(trained):
     assert not any(p.requires_grad for p in fitted.parameters())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_seen_is_kept(trained):
     clip = speaker_clip(1)
     fitted = fit_speaker(trained, [clip], SpeakerFit(steps=60, batch=4, segment_s=1.5))

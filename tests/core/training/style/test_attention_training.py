@@ -201,6 +201,7 @@ def test_dropped_clips_see_neither_style_nor_text_nor_face(videos, tmp_path):
     assert stage._run.styles.strengths.tolist() == [0.0, 1.0]
 
 
+@pytest.mark.slow
 def test_company_acts_and_stays_as_it_was(tmp_path):
     clips = [puppet_clip(seed, 8) for seed in range(2)]
     unet = new_unet()
@@ -264,6 +265,7 @@ def test_stopped_training_goes_on_as_if_it_had_not(videos, tmp_path):
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["manner", "extractor"])
 def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
     data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), STATISTICS_SPACE, ""

@@ -115,6 +115,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_training_goes_from_a_folder_to_a_file(files, capsys):
     file = files / "style.toml"
     file.write_text(TOML.format(vexpress='"vexpress"'))
@@ -169,6 +170,7 @@ def test_what_does_not_go_together_is_refused(tmp_path, lines, words):
         load_style_config(file)
 
 
+@pytest.mark.slow
 def test_unfit_files_are_told(files, tmp_path):
     file = files / "style.toml"
     file.write_text(TOML.format(vexpress='"vexpress"'))

@@ -30,6 +30,7 @@ def content(path):
     return {name: tensor.numpy().tobytes() for name, tensor in kept.tensors.items()}, kept.notes
 
 
+@pytest.mark.slow
 def test_sync_training_resumes_bit_for_bit_and_writes_a_file_that_loads(clips, tmp_path):
     whole = train_sync(config(clips, tmp_path / "whole"))
     train_sync(config(clips, tmp_path / "cut", steps=2))
