@@ -11,6 +11,7 @@ from . import (
     batch,
     controltalk,
     dub,
+    edits,
     embedded,
     faces,
     film,
@@ -35,6 +36,7 @@ from . import (
 )
 
 COMMANDS = {
+    "edits": edits,
     "embedded": embedded,
     "film": film,
     "gaze": gaze,

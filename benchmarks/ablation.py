@@ -12,6 +12,11 @@ add up). Each row is a config key. All take the same number of steps, pictures a
   in all rows (centred_hint = true): at its true place the drawing tells the network everything.
 - without temporal attention: the second stage goes on frame by frame (stage = "spatial").
 
+Two rows more, which the paper has not: in each something is added to the full model.
+
+- with features: the UNet also attends to AnimateNet's feature maps (features = true).
+- with the last frame: it and its head placement condition the next frames (previous = true).
+
 Who the puppet is, is the colour of its shirt. Every frame is drawn from noise of its own, in every variant: what holds
 frames together shall be temporal attention and not the noise. Everything is trained on the noise levels of SD1.5:
 motion modules that learn AnimateDiff's on a toy that has seen few pictures spoil them, which real ones, trained for
@@ -31,7 +36,7 @@ import functools
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +77,7 @@ from .puppet_training import (
 )
 
 PURPOSE = "PortraitTalk's table 2 on a drawn puppet: six rows, each a config key"
+EXTRAS = ("features", "previous")  # what AnimateNet has parts of its own for
 REFERENCES, REFERENCE_NOISE, CLIP_WIDTH = 4, 1.5, 16
 WITHOUT_TEMPORAL = "without temporal attention"
 # fields of the configurations that each row changes
@@ -82,6 +88,10 @@ ROWS: dict[str, dict[str, object]] = {
     "one reference": {"references": 1},
     "without head placement": {"head_placement": False},
     WITHOUT_TEMPORAL: {"stage": "spatial"},
+}
+MORE_ROWS: dict[str, dict[str, object]] = {
+    "with features": {"features": True},
+    "with the last frame": {"previous": True},
 }
 PAPER = {  # PSNR, ADFD
     "full": (27.495, 0.835),
@@ -157,7 +167,9 @@ def first_stage(
     """AnimateNet after the spatial stage."""
     config = _training(out, {**row, "stage": "spatial"}, plan, plan.first_steps)
     faces = _faces(adapter, row, clips, learns=False)
-    stage = SpatialStage(frozen, fresh_parts(frozen.unet, plan.seed), VideoData(clips, 1), config, faces)
+    extras = {name: value for name, value in row.items() if name in EXTRAS}
+    parts = fresh_parts(frozen.unet, plan.seed, **extras)
+    stage = SpatialStage(frozen, parts, VideoData(clips, 1), config, faces)
     trained(stage, out)
     return stage.parts
 
@@ -205,7 +217,8 @@ def _trainer(plan: Plan, steps: int, batch_size: int) -> TrainerConfig:
 
 
 def _training(out: Path, row: dict[str, object], plan: Plan, steps: int) -> AnimateTraining:
-    keys = {name: row[name] for name in ("stage", "head_placement", "attention", "references") if name in row}
+    known = ("stage", "head_placement", "attention", "references", *EXTRAS)
+    keys = {name: row[name] for name in known if name in row}
     return AnimateTraining(
         *[out] * 3,
         identity=out,
@@ -220,8 +233,8 @@ def _training(out: Path, row: dict[str, object], plan: Plan, steps: int) -> Anim
     )
 
 
-def ablation(plan: Plan) -> list[Row]:
-    """The table, in the order of ROWS; the last row is the truth through the same reader."""
+def ablation(plan: Plan, table: Mapping[str, dict[str, object]] = ROWS) -> list[Row]:
+    """The scores of all rows of a table, in its order; the last row is the truth through the same reader."""
     held_out = [with_face(puppet_clip(90_000 + plan.seed * 100 + number, LENGTH)) for number in range(plan.held_out)]
     held_out = [dataclasses.replace(clip, reference=0) for clip in held_out]
     clips, learnt_from = VideoData(held_out, LENGTH), people(plan.seed, plan.clips)
@@ -229,19 +242,19 @@ def ablation(plan: Plan) -> list[Row]:
     with one_torch_thread(), tempfile.TemporaryDirectory() as folder:
         reader = trained_reader(min(1500, 5 * plan.base_steps), plan.seed, plan.reader_clips)
         frozen = toy_base(plan.base_steps, plan.seed, learnt_from)
-        for name, row in ROWS.items():
+        for name, row in table.items():
             out = Path(folder) / name
             key = _key(row, "attention", "face_encoder", "references")
             if key not in identities:  # rows that differ later share the earlier stages
                 identities[key] = identity_stage(frozen, row, plan, out / "identity", learnt_from)
-            placed = (key, _key(row, "head_placement"))
+            placed = (key, _key(row, "head_placement", *EXTRAS))
             if placed not in begun:
                 begun[placed] = first_stage(frozen, identities[key], row, plan, out / "spatial", learnt_from)
             stage = second_stage(frozen, (identities[key], begun[placed]), row, plan, out / "joint", learnt_from)
             stage.faces = _faces(stage.faces.adapter, row, held_out, learns=True)
             videos = [sample_video(stage, clips, video, plan.sample_steps) for video in range(plan.held_out)]
             rows.append(score(name, videos, clips, reader))
-            print(f"  {name} is done", file=sys.stderr, flush=True)
+            print(f"  {name}: PSNR {rows[-1].psnr:.2f}, ADFD {rows[-1].adfd:.3f}", file=sys.stderr, flush=True)
     true = [PatchCodec().encode(clips.at([(video, 0)], SIDE).frames[0]) for video in range(plan.held_out)]
     return [*rows, score("(true frames)", true, clips, reader)]
 
@@ -257,6 +270,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
             parser.add_argument(name, type=kind, default=field.default, help="%(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one table each (default: 0 1)")
+    parser.add_argument("--more", action="store_true", help="rows with features = true and with previous = true too")
+    parser.add_argument("--rows-of-table", nargs="+", choices=ROWS, help="besides the full model; all unless given")
     parser.set_defaults(run=run)
 
 
@@ -265,17 +280,18 @@ def run(args: argparse.Namespace) -> int:
     missed = 0
     for seed in args.seeds:
         began = time.monotonic()
+        table = {name: row for name, row in ROWS.items() if name == "full" or name in (args.rows_of_table or ROWS)}
         given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if field.name != "seed"}
         plan = Plan(**given, seed=seed)
-        rows = ablation(plan)
+        rows = ablation(plan, {**table, **MORE_ROWS} if args.more else table)
         heading = f"{'':28}{'PSNR dB':>9}{'ADFD':>8}{'place':>8}{'motion':>8}{'flicker':>9}{'paper: PSNR, ADFD':>22}"
         print(f"{heading}  config key")
         for row in rows:
             paper = "{:.3f}, {:.3f}".format(*PAPER[row.name]) if row.name in PAPER else ""
             numbers = f"{row.psnr:9.2f}{row.adfd:8.3f}{row.spatial:8.3f}{row.motion:8.3f}{row.flicker:9.2f}"
-            keys = ", ".join(f"{name} = {value}" for name, value in ROWS.get(row.name, {}).items())
+            keys = ", ".join(f"{key} = {value}" for key, value in {**ROWS, **MORE_ROWS}.get(row.name, {}).items())
             print(f"{row.name:28}{numbers}{paper:>22}  {keys}")
-        full, *others = rows[:-1]
+        full, *others = [row for row in rows if row.name in ROWS]
         above = [row.name for row in others if not (row.psnr < full.psnr and row.adfd < full.adfd)]
         missed += len(above)
         seconds = time.monotonic() - began

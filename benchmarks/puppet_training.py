@@ -64,7 +64,7 @@ class Row:
 
 
 def toy_base(
-    steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None
+    steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None, heads: int = 8
 ) -> FrozenParts:
     """A frozen UNet that generates the puppet, unconditionally or with a shirt described by text.
 
@@ -73,12 +73,13 @@ def toy_base(
         seed: of every random number generator.
         clips: to learn from; None are all of `training_clips`.
         texts: encodes their captions; None gives the same tokens to all.
+        heads: of its attentions; fewer are faster.
     """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8, norm_num_groups=8
+        sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=heads, norm_num_groups=8
     )
     codec, texts, clips = PatchCodec(), texts or FixedTexts(), clips or training_clips(seed)
     clean = torch.cat([codec.encode(torch.stack([clip.read(i) for i in range(LENGTH)])) for clip in clips])
@@ -104,13 +105,13 @@ def toy_base(
     return FrozenParts(unet.eval().requires_grad_(False), codec, texts)
 
 
-def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
-    """An untrained AnimateNet with its ControlNet for a UNet."""
+def fresh_parts(unet: nn.Module, seed: int, features: bool = False, previous: bool = False) -> AnimateParts:
+    """An untrained AnimateNet with its ControlNet for a UNet; options as of `new_animate_net`."""
     from diffusers import ControlNetModel
 
     torch.manual_seed(seed)
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 24, 32)).eval()
-    return AnimateParts(controlnet, new_animate_net(controlnet, seed))
+    return AnimateParts(controlnet, new_animate_net(controlnet, seed, features, previous))
 
 
 def first_stage(
@@ -186,7 +187,7 @@ def trained(stage: AnimateStage | IdentityStage, out: Path) -> None:
 
 def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
     """Latents (T, 4, 8, 8) of a held-out video, sampled chunk by chunk from its first frame."""
-    batch = clips.at([(video, 0)], SIDE)
+    batch = clips.at([(video, 0)], SIDE, previous=True)
     with stage:
         if stage.parts.motion is None:
             return stage.draw(_frames(batch, 0, LENGTH), video, steps=steps, shared_noise=False)
@@ -200,8 +201,10 @@ def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) 
 
 
 def _frames(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
+    before = batch.placements[:, start - 1] if start else batch.previous_placements
     return dataclasses.replace(
         batch,
+        previous_placements=before,
         frames=batch.frames[:, start:stop],
         tracks=tuple(track.slice(start, stop) for track in batch.tracks),
         placements=batch.placements[:, start:stop],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.style.extractor_files import BUILT_IN
 from portraittalk_core.style.prior import Style, StylePrior
 from portraittalk_core.style.reference import STATISTICS_SPREAD, in_style, named_style
 from portraittalk_core.style.statistics import measure_statistics
@@ -30,6 +33,7 @@ from .style_clips import (
     StyleClip,
     cluster_by_extractor,
     cluster_by_statistics,
+    cluster_by_traces,
     load_style_clips,
     reference_style,
     untrained,
@@ -50,9 +54,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("clips", metavar="FOLDER", type=Path, help="of videos, or of landmark tracks (.safetensors)")
     parser.add_argument("--sounds", metavar="FOLDER", type=Path, help="of NAME.wav; if not given, the clips' folder")
-    parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`")
+    parser.add_argument(
+        "--extractor",
+        metavar="FILE",
+        type=Path,
+        default=BUILT_IN,
+        help="of `portraittalk train style`, or the built-in one",
+    )
+    parser.add_argument(
+        "--table", metavar="CSV", type=Path, help="with columns file and speaker: who has several clips"
+    )
+    parser.add_argument("--leave-out", metavar="CLIP", nargs="*", default=(), help="clips that do not count, by name")
+    parser.add_argument(
+        "--recordings", metavar="N", type=int, default=3, help="draws of other recordings of each piece"
+    )
     parser.add_argument("--audio-encoder", metavar="FILE", type=Path, help="Whisper tiny, for one that hears by it")
     parser.add_argument("--segment", metavar="S", type=float, default=1.5, help="how long segments are")
+    parser.add_argument("--clusters-only", action="store_true", help="make no motion in the styles")
     parser.add_argument(
         "--portrait", metavar="PICTURE", type=Path, help="who speaks; if absent, a plain face, and no strip"
     )
@@ -64,9 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, draw and print."""
     args.out.mkdir(parents=True, exist_ok=True)
-    clips = load_style_clips(args.clips, args.sounds)
+    clips = [
+        clip for clip in load_style_clips(args.clips, args.sounds, table=args.table) if clip.name not in args.leave_out
+    ]
     with one_torch_thread():
         _cluster_styles(clips, args)
+        if args.clusters_only:
+            return 0
         portrait = _portrait(args.portrait)
         _transfer(clips, _speech(args.speech), plain_face() if portrait is None else portrait.landmarks)
         if portrait is not None:
@@ -82,43 +104,62 @@ def _speech(path: Path) -> Speech:
 
 
 def _cluster_styles(clips: list[StyleClip], args: argparse.Namespace) -> None:
-    results = {
-        "manner": cluster_by_statistics(clips, args.segment),
-        "motion": cluster_by_statistics(clips, args.segment, SHAPE),
-    }
-    if args.extractor:
-        from portraittalk_core.speech.encoders import load_speech_encoder
-        from portraittalk_core.style.extractor import load_extractor
-
-        extractor = load_extractor(args.extractor)
-        encoder = load_speech_encoder(args.audio_encoder) if args.audio_encoder else None
-        # what it gains by training shows only beside one that has learnt nothing: recordings differ without any style
-        for candidate in (extractor, untrained(extractor)):
-            for sides in ("both", "face", "sound"):
-                try:
-                    scores = cluster_by_extractor(clips, args.segment, candidate, encoder, sides)
-                    results[f"{sides} {candidate.name}"] = scores
-                except InputError as error:
-                    print(f"{sides} is left out: {error}")
-    header = ["style by", "clips", "segments", "accuracy", "dealt by chance", "strength", "pairs' strength"]
+    results = {}
+    for key, measure in _measures(args).items():
+        try:
+            results[key] = (
+                measure(clips, args.segment),
+                [measure(clips, args.segment, n) for n in range(args.recordings)],
+            )
+        except InputError as error:
+            print(f"{key} is left out: {error}")
+    header = ["style by", "clips", "segments", "accuracy", "95 %", "clips alike", "strength", "pairs' strength",
+              "other recordings", "speaker by other clips", "… other recordings", "dealt by chance"]  # fmt: skip
     show(Table(f"nearest centroid, leave one out, segments of {args.segment:g} s", header,
-               [_score_row(scores) for scores in results.values()]))  # fmt: skip
+               [_score_row(*scores) for scores in results.values()]))  # fmt: skip
     names = [clip.name for clip in clips]
-    pictures = {"manner": "map_manner.png"}
-    if args.extractor:
-        pictures[f"both {args.extractor.name}"] = "map_both.png"
-    for key, scores in results.items():
-        if key in pictures:
-            path = args.out / pictures[key]
+    for key, (scores, _) in results.items():
+        if key in ("manner", "extractor"):
+            path = args.out / f"map_{key}.png"
             title = f"{scores.by}: {scores.accuracy:.0%} of segments lie nearest to their own clip's middle"
             print(f"{path}: {save_map(scores.points, scores.labels, names, title, path)}")
 
 
-def _score_row(scores: ClusterScores) -> list[str]:
-    count = len(scores.labels.unique())
-    accuracies = f"{scores.accuracy:.1%}", f"{scores.shuffled:.1%} (1/{count})"
-    strengths = f"{scores.strength:.2f}", f"{scores.pairwise:.2f}"
-    return [scores.by, str(count), str(len(scores.labels)), *accuracies, *strengths]
+def _measures(args: argparse.Namespace) -> dict[str, Callable[..., ClusterScores]]:
+    """What scores clips, a segment's length and a seed of other recordings, by a name."""
+    from portraittalk_core.speech.encoders import load_speech_encoder
+    from portraittalk_core.style.extractor import load_extractor
+
+    extractor = load_extractor(args.extractor)
+    encoder = load_speech_encoder(args.audio_encoder) if args.audio_encoder else None
+    measures: dict[str, Callable[..., ClusterScores]] = {
+        "manner": lambda *given: cluster_by_statistics(given[0], given[1], seed=_seed(given)),
+        "motion": lambda *given: cluster_by_statistics(given[0], given[1], SHAPE, _seed(given)),
+        "recording": cluster_by_traces,
+    }
+    # what it gains by training shows only beside one that has learnt nothing: recordings differ without any style
+    for name, candidate in (("extractor", extractor), ("untrained", untrained(extractor))):
+        sides = {"": "both", " face": "face", " sound": "sound"} if extractor.hears else {"": "face"}
+        for ending, side in sides.items():
+            measures[name + ending] = lambda *given, c=candidate, s=side: cluster_by_extractor(
+                given[0], given[1], c, encoder, s, _seed(given)
+            )
+    return measures
+
+
+def _seed(given: tuple) -> int | None:
+    return given[2] if len(given) > 2 else None
+
+
+def _score_row(scores: ClusterScores, recordings: list[ClusterScores]) -> list[str]:
+    count, (low, high) = len(scores.labels.unique()), scores.bounds
+    speaker, chance, pieces = scores.speaker
+    others = [f"{statistics.fmean(values):.1%}" if recordings else "" for values in (
+        [other.accuracy for other in recordings], [other.speaker[0] for other in recordings])]  # fmt: skip
+    by_others = f"{speaker:.1%} of {pieces} ({chance:.1%})" if pieces else ""
+    return [scores.by, str(count), str(len(scores.labels)), f"{scores.accuracy:.1%}", f"{low:.0%} to {high:.0%}",
+            f"{scores.by_clip:.1%}", f"{scores.strength:.2f}", f"{scores.pairwise:.2f}", others[0], by_others,
+            others[1] if pieces else "", f"{scores.shuffled:.1%} (1/{count})"]  # fmt: skip
 
 
 def plain_face() -> LandmarkTrack:

@@ -22,6 +22,7 @@ from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, Save
 from .lips import LoadLipRenderer, SelectReferences
 from .lips_dub import DubLips
 from .paste import CropFace, PasteFace
+from .person import PersonMask
 from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .style import BlendStyles, StylePrior
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderPortrait,
     LoadFaceEmbedding,
     BlendFaces,
+    PersonMask,
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,

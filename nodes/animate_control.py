@@ -53,22 +53,38 @@ class AnimateControl:
         """Whether motion modules act."""
         return self.motion is not None and self.motion_strength > 0
 
-    def conditioned(self, conditioning: tuple[list, list], track: LandmarkTrack, cursor: Cursor) -> tuple[list, list]:
-        """Positive and negative conditioning with the hint pictures of a track on the painted picture."""
+    @property
+    def looks_back(self) -> bool:
+        """Whether the ControlNet is shown the last finished frame."""
+        is_on = self.control_net is not None and self.strength != 0
+        return is_on and self.animate is not None and self.animate.model.previous_proj is not None
+
+    def conditioned(
+        self, conditioning: tuple[list, list], track: LandmarkTrack, cursor: Cursor, start: Tensor | None = None
+    ) -> tuple[list, list]:
+        """Positive and negative conditioning with the hint pictures of a track on the painted picture.
+
+        Args:
+            conditioning: positive and negative.
+            track: on the painted picture.
+            cursor: shared with the painter.
+            start: (6,) where the portrait's head stands; as in the track's first frame if None.
+        """
         if self.control_net is None or self.strength == 0:
             return conditioning
         hints, maps = track_hints(track, self.style), mouth_maps(track, self.mouth_weight)
-        animate = self._animate_on(track)
+        animate = self._animate_on(track, cursor, start)
         control = ComfyFrameControl(
             self.control_net, hints, cursor, self.strength, self.percents, maps, animate, self.reuse_every
         )
         positive, negative = with_control(conditioning, control)
         return positive, negative
 
-    def _animate_on(self, track: LandmarkTrack) -> BoundAnimate | None:
+    def _animate_on(self, track: LandmarkTrack, cursor: Cursor, start: Tensor | None) -> BoundAnimate | None:
         if self.animate is None:
             return None
-        return BoundAnimate(self.animate, track, AnimateOptions(self.landmark_tokens, self.placement_tokens), self.maps)
+        options = AnimateOptions(self.landmark_tokens, self.placement_tokens)
+        return BoundAnimate(self.animate, track, options, self.maps, cursor, start)
 
     def bound(self, model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
         """The MODEL patched with feature attention to the ControlNet's maps and with motion modules."""

@@ -193,6 +193,11 @@ def _advanced_inputs() -> list[io.Input]:
             tooltip="How the person speaks, from StylePrior; acts where a style attention was chosen there.",
         ),
         ai_mark_widget(),
+        io.Mask.Input(
+            "mask", optional=True,
+            tooltip="What is painted, of the portrait or the frames: 1 anew, 0 stays, between is mixed; one for all "
+            "frames or one for each. None: all, or what the latent's own mask says.",
+        ),
     ]  # fmt: skip
 
 

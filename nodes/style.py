@@ -10,7 +10,15 @@ from . import texts
 from .bindings import paths
 from .bindings.face_recon import face_recon_names, face_recon_path
 from .sockets import Landmarks, Style, advanced, schema
-from .style_files import NO_FILE, attention_input, managed_attention, strength_curve_input, style_files, style_output
+from .style_files import (
+    BUILT_IN,
+    NO_FILE,
+    attention_input,
+    managed_attention,
+    strength_curve_input,
+    style_files,
+    style_output,
+)
 from .widgets import face_index_widget, sound_track_widget, widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
@@ -122,8 +130,9 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         advanced(
             io.Combo.Input(
-                "extractor", options=[NO_FILE, *paths.style_names("extractor")], default=NO_FILE, optional=True,
-                tooltip="A style extractor that `portraittalk train style` has made, from models/portraittalk.",
+                "extractor", options=[NO_FILE, BUILT_IN, *paths.style_names("extractor")], default=BUILT_IN,
+                optional=True, tooltip="What tells speakers apart: the built-in extractor, which sees and does not "
+                "hear; one of `portraittalk train style`, from models/portraittalk; or none: the motion's measures.",
             )
         ),
         advanced(attention_input()),
@@ -183,5 +192,8 @@ def _reference_style(use, extractor, encoder=NO_FILE, face_recon=NO_FILE, **refe
     opened = None if extractor is None else load_extractor(extractor)
     path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == WHISPER else None
     speech_encoder = None if path is None else load_speech_encoder(path)
-    reference = reference_of(opened is not None, **reference_inputs, face_recon=_measuring(opened, face_recon))
+    hears = opened is not None and opened.hears
+    reference = reference_of(hears, **reference_inputs, face_recon=_measuring(opened, face_recon))
+    if not (hears or reference.tracks):
+        opened = None  # what cannot hear has nothing to go by: `style_of` says so
     return style_of(reference, use, opened, speech_encoder, Progress())

@@ -11,7 +11,7 @@ from .bindings.progress import show_text
 from .sockets import Style, advanced, curve_input, schema
 from .widgets import widget
 
-NO_FILE = "none"
+NO_FILE, BUILT_IN = "none", "built-in"
 
 
 class SaveStyle(io.ComfyNode):
@@ -132,11 +132,13 @@ def strength_curve_input() -> io.Input:
 
 
 def style_files(extractor, attention):
-    """Paths of a style extractor and a style attention; None for none."""
-    return tuple(
-        None if name == NO_FILE else paths.style_path(name, kind)
-        for name, kind in ((extractor, "extractor"), (attention, "attention"))
-    )
+    """Paths of a style extractor, perhaps the package's, and of a style attention; None for none."""
+    from ..portraittalk_core.style import extractor_files
+
+    path = None if attention == NO_FILE else paths.style_path(attention, "attention")
+    if extractor == BUILT_IN:
+        return extractor_files.BUILT_IN, path
+    return None if extractor == NO_FILE else paths.style_path(extractor, "extractor"), path
 
 
 def managed_attention(path):

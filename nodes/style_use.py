@@ -34,7 +34,7 @@ class ChosenStyle:
 
     def __post_init__(self) -> None:
         if self.attention is not None:
-            self.attention.model.check_space(self.style.space, self.style.source)
+            self.attention.model.suited(self.style)
 
     def over(self, num_frames: int, fps: Fraction) -> Style:
         """The style of a clip, with its strength following the curve, if there is one.
@@ -96,7 +96,7 @@ def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple
     style_1, style_2 = shared(first.style, second.style)
     mixed = BlendedStyle(style_1, style_2, points) if points else interpolate(style_1, style_2, share)
     attention = first.attention or second.attention
-    if attention is not None and attention.model.space != mixed.space:
+    if attention is not None and not attention.model.suits(mixed):
         attention = None  # only their motion has something in common
     return ChosenStyle(mixed, attention)
 

@@ -20,9 +20,19 @@ from benchmarks.style_clips import (  # noqa: E402
     untrained,
 )
 from benchmarks.style_plots import classical_scaling, flat, save_map, save_strip  # noqa: E402
+from benchmarks.style_recordings import (  # noqa: E402
+    another_recording,
+    clip_mean,
+    interval,
+    nearest_own,
+    nearest_speaker,
+    traces,
+)
 from portraittalk_core.errors import InputError  # noqa: E402
+from portraittalk_core.face.geometry import mouth_open  # noqa: E402
 from portraittalk_core.media.image import load_picture  # noqa: E402
 from portraittalk_core.media.records import save_record  # noqa: E402
+from portraittalk_core.metrics.clustering_strength import nearest_centroid_accuracy  # noqa: E402
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net  # noqa: E402
 from portraittalk_core.style.extractor_files import ExtractorSizes  # noqa: E402
 from portraittalk_core.types import LandmarkTrack  # noqa: E402
@@ -75,6 +85,35 @@ def test_extractor_looks_at_the_face_alone_where_there_is_no_sound(clips):
         cluster_by_extractor(clips, 2, extractor, None, "sound")
 
 
+def test_pieces_are_told_as_the_metric_does_and_by_other_clips_of_their_speaker():
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(5).repeat_interleave(4)
+    points = torch.randn(20, 3, generator=draw) + torch.randn(5, 3, generator=draw)[labels]
+    expected = nearest_centroid_accuracy(points, labels, leave_one_out=True)
+    hits = nearest_own(points, labels)
+    assert 0 < expected < 1 and float(hits.double().mean()) == pytest.approx(expected)
+    low, high = interval(hits, labels)
+    assert 0 <= low < expected < high <= 1
+    assert interval(torch.ones(20, dtype=torch.bool), labels) == (1, 1)
+    places = torch.tensor([0.0, 1.0, 9.0, 10.0, 4.8])[labels, None].expand(-1, 2)
+    share, chance, count = nearest_speaker(places, labels, ["a", "a", "b", "c", "b"])
+    assert (share, count) == (8 / 16, 16)  # both clips of a; those of b are nearer to c and a
+    assert chance == pytest.approx(1 / 4)
+    assert clip_mean(torch.tensor([True, False, False, True]), torch.tensor([0, 1, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_another_recording_keeps_the_motion_and_changes_all_else():
+    track = talking(4, 0.2, 3.0)
+    before = mouth_open(track)
+    seen = [another_recording(track, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    sizes = torch.tensor([float((t.points_px[0, 33] - t.points_px[0, 263]).norm()) for t in seen])
+    assert sizes.max() > 1.5 * sizes.min() and len({float(traces(t)[5]) for t in seen}) == 8
+    for other in seen:
+        assert len(other) == len(track) and other.fps == track.fps
+        after = mouth_open(other)
+        assert float(torch.corrcoef(torch.stack([before[6:-6], after[6:-6]]))[0, 1]) > 0.8
+
+
 def test_classical_scaling_keeps_the_distances_of_points_on_a_plane():
     plane = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     basis = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
@@ -117,7 +156,8 @@ def test_command_reads_tracks_and_says_how_motion_follows(tmp_path, capsys, monk
         save_record(clip.track, tmp_path / f"{clip.name}.safetensors")
     assert [clip.name for clip in load_style_clips(tmp_path, None)] == ["calm", "rocking", "wide"]
     monkeypatch.setattr("benchmarks.style.SPEECH_S", 3)
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "style", str(tmp_path), "--out", str(tmp_path / "out")])
+    words = ["style", str(tmp_path), "--recordings", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     assert command.main() == 0
     scores = capsys.readouterr().out
     assert "100.0%" in scores and "opening" in scores and (tmp_path / "out" / "map_manner.png").is_file()

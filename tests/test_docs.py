@@ -247,6 +247,7 @@ def test_pip_command_names_what_there_is(words):
 
 LOADERS = {
     "mouth.toml": ("portraittalk_core.training.mouth.config", "load_mouth_config"),
+    "closures.toml": ("portraittalk_core.training.closures.config", "load_closure_config"),
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
     "recipe.toml": ("portraittalk_core.training.recipe.config", "load_recipe"),

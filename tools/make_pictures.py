@@ -1,6 +1,7 @@
 """Renders docs/strip.jpg, icon, banner and the thumbnails of workflows/ from the sample portrait and speech."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.identity.arcface_crop import norm_crop
 from portraittalk_core.face.lip_points import LIP_POINTS
 from portraittalk_core.face.mesh.landmarks import find_portrait
+from portraittalk_core.face.segmentation.person import person_mask
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.made_mark import COMPOSITE, picture_options
@@ -34,7 +36,7 @@ from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, thre
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.reference import named_style, statistics_of
-from portraittalk_core.types import LandmarkTrack
+from portraittalk_core.types import LandmarkTrack, Speech
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
@@ -62,6 +64,7 @@ def main() -> None:
     save(identity(portrait, track), ROOT / "workflows" / "identity_portrait.jpg")
     save(talking(portrait, track), ROOT / "workflows" / "talking_portrait.jpg")
     save(stack([talking(portrait, track), plot]), ROOT / "workflows" / "everything.jpg")
+    save(edits(portrait), ROOT / "workflows" / "edit_by_text.jpg")
     save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
     save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
@@ -137,6 +140,18 @@ def talking(portrait, track) -> Image.Image:
     )
     tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawings), box]
     return strip(tiles).resize((720, 158), Image.LANCZOS)
+
+
+def edits(portrait) -> Image.Image:
+    """The portrait, where the person is, a smile, and a text box for what the user's checkpoint makes of it."""
+    mask = person_mask(portrait.picture.permute(2, 0, 1)[None] / 255)[0]
+    person = (mask * 255).round().byte()[..., None].expand(-1, -1, 3).contiguous()
+    silence = Speech(torch.zeros(1600), "silence")
+    smile = MotionOptions(fps=Fraction(8), head_motion=0, blink_rate=0, emotion="happy")
+    smiling = whole_track(open_engine(), silence, portrait.landmarks, smile)
+    drawn = next(PortraitRenderer(portrait).render(smiling))
+    tiles = [_head(portrait.picture), _head(person), _head(drawn), _box("older\nas a painting\nat the beach\n…")]
+    return strip(tiles).resize((720, 198), Image.LANCZOS)
 
 
 def long(portrait, track, speech) -> Image.Image:

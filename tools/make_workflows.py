@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import blueprints
+import edit_workflow
 import everything_workflow
 import keypoint_workflow
 import lip_workflows
@@ -329,6 +330,7 @@ GRAPHS = {
     },
 }  # fmt: skip
 
+LATER_WIDGETS = edit_workflow.LATER_WIDGETS
 # nodes that are switched off until somebody chooses a file
 SWITCHED_OFF = {"identity_portrait": ("lora",)}
 
@@ -395,6 +397,7 @@ def build(
             "properties": {"Node name for S&R": kind} | ({"models": models[kind]} if kind in models else {}),
             "widgets_values": values,
         }
+        widgets = [*widgets, *LATER_WIDGETS.get(kind, ())][: max(len(values), len(widgets))]
         if len(values) != len(widgets):
             raise ValueError(f"{kind} has {len(widgets)} widgets, {len(values)} values are given")
         for socket, (source, slot) in wires.items():
@@ -430,7 +433,7 @@ def main() -> None:
     """Write all workflows and subgraph blueprints."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
     modules = (video_workflows, style_workflow, score_workflow, vexpress_workflow, keypoint_workflow, lip_workflows)
-    modules += (everything_workflow,)
+    modules += (everything_workflow, edit_workflow)
     for module in modules:
         KINDS.update(module.KINDS)
         graphs |= module.GRAPHS

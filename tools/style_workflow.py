@@ -58,7 +58,7 @@ GRAPHS = {
         "film": ("LoadVideo", (40, 410), (460, 560), ["portraittalk_film.mp4", "image"], {}),
         "style": (
             "PortraitTalkStylePrior", (580, 0), (460, 700),
-            ["of the reference", 1.0, 0.1, 0, "fixed", "none", "none", 25.0, 0], {"video": ("film", 0)},
+            ["of the reference", 1.0, 0.1, 0, "fixed", "built-in", "none", 25.0, 0], {"video": ("film", 0)},
         ),
         "keep": (
             "PortraitTalkSaveStyle", (580, 790), (460, 110), ["styles/PortraitTalk"], {"style": ("style", 0)},

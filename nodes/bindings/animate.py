@@ -1,7 +1,8 @@
 """Binding of AnimateNet's token and feature attention to a user's CONTROL_NET and MODEL.
 
 ComfyUI tells a ControlNet's forward nothing of patches, so its cross-attentions are reached through PyTorch's hooks:
-the queries of `to_q` are recorded, and the branches' output is added before `to_out`. Hooks last for one call.
+the queries of `to_q` are recorded, and the branches' output is added before `to_out`. What is made of the last finished
+frame is added behind the first convolution. Hooks last for one call.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from ...portraittalk_core.renderers.animatenet.animate_net import (
 )
 from ...portraittalk_core.renderers.animatenet.feature_attention import ControlFeatures, feature_branches
 from ...portraittalk_core.renderers.animatenet.head_placement import FOLLOW_LIMIT, follow, place, placements
+from ...portraittalk_core.renderers.animatenet.previous_frame import previous_hook, previous_placements
 from ...portraittalk_core.types import LandmarkTrack
+from .cursor import Cursor
 from .unet import check_sd15, under_management, with_branches
+
+_FIRST_LAYER = "input_blocks.0.0"  # of ComfyUI's ControlNets: the convolution of the noisy latents
 
 
 class BoundAnimate:
@@ -40,6 +45,8 @@ class BoundAnimate:
         track: on the picture that is painted.
         options: strengths of the tokens.
         features: holds the feature maps that the UNet attends to; see `with_features`.
+        cursor: shared with the painter, for an AnimateNet that looks at the last finished frame.
+        start: (6,) where the head stands before the first frame, for the same; as in the first frame if None.
     """
 
     def __init__(
@@ -48,15 +55,20 @@ class BoundAnimate:
         track: LandmarkTrack,
         options: AnimateOptions | None = None,
         features: ControlFeatures | None = None,
+        cursor: Cursor | None = None,
+        start: Tensor | None = None,
     ) -> None:
         self.patcher, self.features, self._frames = patcher, features or ControlFeatures(), ()
-        self.tokens = FrameTokens(patcher.model, _clamped(track), lambda: self._frames, options or AnimateOptions())
+        net, cursor = patcher.model, cursor or Cursor()
+        conditions = _clamped(track, _placed(net, track, start))
+        self.tokens = FrameTokens(net, conditions, lambda: self._frames, options or AnimateOptions())
         self._branches = token_branches(self.tokens)
+        self._look_back = None if net.previous_proj is None else previous_hook(net.previous_proj, lambda: cursor.last)
 
     @contextmanager
     def at(self, control_model: nn.Module, frames: Sequence[int]) -> Iterator[None]:
         """Context in which the model of a CONTROL_NET attends to these frames' tokens."""
-        if not self._branches:
+        if not self._branches and self._look_back is None:
             yield
             return
         check_fit(self.patcher.model, control_keys(control_model))
@@ -64,6 +76,8 @@ class BoundAnimate:
         self.tokens.prepare()
         handles = []
         try:
+            if self._look_back is not None:
+                handles.append(control_model.get_submodule(_FIRST_LAYER).register_forward_hook(self._look_back))
             for index, branches in self._branches.items():
                 handles += _add_hooks(control_model.get_submodule(_attention(index)), branches)
             yield
@@ -119,11 +133,6 @@ def check_animate(patcher: comfy.model_patcher.ModelPatcher, net: comfy.controln
     """
     if net is None:
         raise InputError("an AnimateNet works inside a ControlNet; connect control_net, or set animate_net to none.")
-    if patcher.model.previous_proj is not None:
-        raise InputError(
-            "this AnimateNet looks at the last finished frame (trained with previous = true), which ComfyUI's sampler "
-            "cannot show it yet; paint with `portraittalk talk`, or train without."
-        )
     network = getattr(net, "control_model", None)
     if network is not None:  # a ControlLoRA's is made only when it runs
         check_fit(patcher.model, control_keys(network))
@@ -160,9 +169,17 @@ def _attention(index: int) -> str:
     return f"{SITES[index].ldm}.transformer_blocks.0.attn2"
 
 
-def _clamped(track: LandmarkTrack) -> FrameConditions:
+def _placed(net: AnimateNet, track: LandmarkTrack, start: Tensor | None) -> Tensor | None:
+    """(T, 6) placements of the frames before, for a net that looks back; None for those of the frames themselves."""
+    if net.previous_proj is None:
+        return None
+    targets = placements(track)
+    return previous_placements(targets[0] if start is None else start, targets)
+
+
+def _clamped(track: LandmarkTrack, placed: Tensor | None) -> FrameConditions:
     """The conditions of a track, with its last frame's for frames behind its end, as the hints have it."""
-    conditions, last = track_conditions(track), len(track) - 1
+    conditions, last = track_conditions(track, placed), len(track) - 1
     return lambda frames: conditions([min(frame, last) for frame in frames])
 
 

@@ -151,6 +151,19 @@ def to_masks(masks: list[Tensor]) -> Tensor:
     return torch.stack(masks).to(comfy.model_management.intermediate_device())
 
 
+def to_mask_batch(mask: object) -> Tensor:
+    """Masks (M, H, W) float 0..1 of a MASK, on the CPU.
+
+    Raises:
+        InputError: not a MASK, or with values that are not numbers.
+    """
+    masks = _batched(mask)
+    if masks is None:
+        raise InputError(f"a MASK, (masks, height, width), is needed, not {_received(mask)}.")
+    white = _white(masks, "the mask")
+    return check_finite(masks.detach().float().cpu(), "the mask").div(white).clamp(0, 1)
+
+
 def to_picture_masks(mask: object | None, pictures: Sequence[Tensor]) -> list[Tensor] | None:
     """A mask (H, W) 0..1 of every picture's size; one for all or one for each.
 
@@ -159,19 +172,26 @@ def to_picture_masks(mask: object | None, pictures: Sequence[Tensor]) -> list[Te
     """
     if mask is None:
         return None
+    masks = _batched(mask)
+    if masks is None or len(masks) not in (1, len(pictures)):
+        raise InputError(f"one mask, or one for each of {len(pictures)} pictures, is needed, not {_received(mask)}.")
+    return [
+        torch.nn.functional.interpolate(picture_mask[None, None], picture.shape[:2], mode="bilinear")[0, 0]
+        for picture_mask, picture in zip(to_mask_batch(mask).expand(len(pictures), -1, -1), pictures, strict=True)
+    ]
+
+
+def _batched(mask: object) -> Tensor | None:
+    """(M, H, W) of a MASK with or without axes of its own for batch and channel; None of anything else."""
     masks = as_tensor(mask)
     if masks is not None and masks.ndim == 4 and 1 in (masks.shape[1], masks.shape[3]):
         masks = masks.squeeze(1 if masks.shape[1] == 1 else 3)
     masks = masks[None] if masks is not None and masks.ndim == 2 else masks
-    if masks is None or masks.ndim != 3 or len(masks) not in (1, len(pictures)) or not masks.numel():
-        received = tuple(mask.shape) if hasattr(mask, "shape") else type(mask).__name__
-        raise InputError(f"one mask, or one for each of {len(pictures)} pictures, is needed, not {received}.")
-    white = _white(masks, "the mask")
-    masks = check_finite(masks.detach().float().cpu(), "the mask").div(white).clamp(0, 1)
-    return [
-        torch.nn.functional.interpolate(picture_mask[None, None], picture.shape[:2], mode="bilinear")[0, 0]
-        for picture_mask, picture in zip(masks.expand(len(pictures), -1, -1), pictures, strict=True)
-    ]
+    return masks if masks is not None and masks.ndim == 3 and masks.numel() else None
+
+
+def _received(mask: object) -> object:
+    return tuple(mask.shape) if hasattr(mask, "shape") else type(mask).__name__
 
 
 def to_latents(latent: Mapping) -> Tensor:

@@ -1,18 +1,21 @@
-"""Frame position of the sampler in a video: written by the painter, read by per-frame conditioning."""
+"""Position of the sampler in a video: written by the painter, read by per-frame conditioning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ...portraittalk_core.errors import InputError
 
 
 @dataclass
 class Cursor:
-    """Number of the video frame that the batch being denoised begins with."""
+    """Number of the video frame that the batch being denoised begins with, and the last finished frame before it."""
 
     first: int = 0
+    last: Tensor | None = None  # (1, 4, h, w) latents as the UNet sees them; None where nothing looks back
 
     def frames(self, count: int, transformer_options: dict, listed: Sequence[int] | None = None) -> list[int]:
         """Frame numbers of a chunk of the samples that the UNet works on.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.face.fit import check_size
 from ...portraittalk_core.pipelines.render import driven_portrait, render_track
+from ...portraittalk_core.renderers.animatenet.head_placement import placements
 from ...portraittalk_core.renderers.contract import Callbacks
 from ...portraittalk_core.renderers.identitynet.adapter import IdentityOptions
 from ...portraittalk_core.renderers.identitynet.backend import Canvas
@@ -25,6 +26,7 @@ from ..video import FrameBuffer
 from . import convert, convert_audio
 from . import unet as comfy_unet
 from .cursor import Cursor
+from .frame_masks import FrameMasks
 from .painter import ComfyPainter, Sampling, batch_for
 from .progress import Progress, face_mesh, show_text
 from .resume import sections_of
@@ -64,6 +66,7 @@ class SamplerInputs:
     crf: int = 16
     style: ChosenStyle | None = None
     resume: bool = True
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if (self.face_embedding is None) != (self.adapter is None):
@@ -167,7 +170,9 @@ def _from_latent(model, vae, conditioning, inputs: SamplerInputs, keep_frames, o
     collector = FrameCollector(keep_frames, len(latents), height * width * 3, lost_sound)
     hint_track = None if inputs.control is None else inputs.control.track
     backend = ComfyBackend(model, vae, conditioning, inputs)
-    painter = backend.painter((height, width), hint_track, len(latents), fps)
+    mask = inputs.latent.get("noise_mask") if inputs.mask is None else inputs.mask
+    masks = None if mask is None else FrameMasks(convert.to_mask_batch(mask), (height, width))
+    painter = backend.painter((height, width), hint_track, len(latents), fps, masks)
     paint_latents(latents, painter, out, fps, sound=sound, crf=inputs.crf, callbacks=collector.callbacks(sections))
     return collector
 
@@ -184,13 +189,36 @@ class ComfyBackend:
 
     def open(self, canvas: Canvas) -> ComfyPainter:
         """A painter for one job."""
-        hint_track = None if self.inputs.control is None else canvas.place(self.inputs.control.track)
-        return self.painter((canvas.height, canvas.width), hint_track, canvas.job.num_frames, canvas.job.fps)
+        size, job, control = (canvas.height, canvas.width), canvas.job, self.inputs.control
+        hint_track = None if control is None else canvas.place(control.track)
+        start = placements(canvas.place(canvas.portrait.landmarks))[0]
+        return self.painter(size, hint_track, job.num_frames, job.fps, self._masks(canvas), start)
 
-    def painter(
-        self, size: tuple[int, int], hint_track: LandmarkTrack | None, num_frames: int, fps: Fraction
+    def _masks(self, canvas: Canvas) -> FrameMasks | None:
+        if self.inputs.mask is None:
+            return None
+        masks, picture = convert.to_mask_batch(self.inputs.mask), canvas.portrait.picture
+        return FrameMasks(masks, (canvas.height, canvas.width), canvas.fit, tuple(picture.shape[:2]))
+
+    def painter(  # noqa: PLR0913 - what differs between landmarks and a latent
+        self,
+        size: tuple[int, int],
+        hint_track: LandmarkTrack | None,
+        num_frames: int,
+        fps: Fraction,
+        masks: FrameMasks | None = None,
+        start: Tensor | None = None,
     ) -> ComfyPainter:
-        """A painter of frames of a size (height, width), controlled by the hints of a track."""
+        """A painter of frames of a size (height, width), controlled by the hints of a track.
+
+        Args:
+            size: of the frames, pixels.
+            hint_track: on these frames.
+            num_frames: in all.
+            fps: of the video.
+            masks: of what is painted.
+            start: (6,) where the portrait's head stands on these frames.
+        """
         inputs, model, vae = self.inputs, self.model, self.vae
         sampling = Sampling(
             inputs.seed, inputs.steps, inputs.cfg, inputs.sampler_name, inputs.scheduler, inputs.denoise
@@ -198,9 +226,10 @@ class ComfyBackend:
         cursor, control = Cursor(), inputs.control
         if inputs.style is not None:
             model = inputs.style.bound(model, num_frames, fps, cursor)
-        batch = batch_for(model, size, inputs.batch_size)
+        batch, more = batch_for(model, size, inputs.batch_size), {"keep": inputs.resume, "masks": masks}
         if control is None:
-            return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor, keep=inputs.resume)
-        controlled = control.conditioned(self.conditioning, hint_track, cursor)
+            return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor, **more)
+        controlled = control.conditioned(self.conditioning, hint_track, cursor, start)
         video = control.video if control.moves else None
-        return ComfyPainter(control.bound(model), vae, controlled, sampling, batch, cursor, video, inputs.resume)
+        more["looks_back"] = control.looks_back
+        return ComfyPainter(control.bound(model), vae, controlled, sampling, batch, cursor, video, **more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.sample
@@ -17,6 +17,7 @@ from ...portraittalk_core.diffusion.windows import free_noise_order
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.identitynet.painter import Painted
 from .cursor import Cursor
+from .frame_masks import FrameMasks
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +57,31 @@ class ComfyPainter:
         video: windows, where a motion module acts; else None.
         keep: give a batch that is denoised when the user presses Interrupt, so that it can be saved; the interrupt
             then comes at the next check. Pressed again, it comes at once.
+        masks: of what is painted; None paints all.
+        looks_back: whether a control looks at the last finished frame.
     """
 
     def __init__(
         self, model, vae, conditioning: tuple, sampling: Sampling, batch: int, cursor: Cursor | None = None,
-        video: VideoOptions | None = None, keep: bool = False,
+        video: VideoOptions | None = None, keep: bool = False, *, masks: FrameMasks | None = None,
+        looks_back: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.vae, self.sampling, self.keep = model, vae, sampling, keep
         self.positive, self.negative = conditioning
         self.steps, self.cursor, self.video = sampling.steps, cursor or Cursor(), video
+        self.masks, self.looks_back = masks, looks_back
         self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
+        if looks_back and video is None:
+            self.overlap = batch  # finished frames are looked at, not painted once more
 
     def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Image-to-image sampling of frames (B, H, W, 3)."""
         if self.sampling.denoise == 0:
             return Painted(frames, None)
-        return self._painted(self.vae.encode(frames[..., :3]), on_step, first, fixed, shared=True)
+        painted = self._painted(self.vae.encode(frames[..., :3]), on_step, first, fixed, shared=True)
+        return (
+            painted if self.masks is None else replace(painted, frames=self.masks.kept(painted.frames, frames, first))
+        )
 
     def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Sample latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
@@ -80,6 +90,10 @@ class ComfyPainter:
         return self._painted(latents, on_step, first, fixed, shared=False)
 
     def _painted(self, latents: Tensor, on_step, first: int, fixed: Tensor | None, shared: bool) -> Painted:
+        if self.looks_back:
+            last = latents[:1] if fixed is None or not len(fixed) else fixed[-1:]  # a video begins with its first draft
+            self.cursor.last = self.model.model.process_latent_in(last)
+            fixed = None if self.video is None else fixed
         num_fixed = 0 if fixed is None else len(fixed)
         all_latents = latents if fixed is None else torch.cat([fixed.to(latents), latents])
         self.cursor.first = first - num_fixed
@@ -147,14 +161,22 @@ class ComfyPainter:
 
         s = self.sampling
         latents = comfy.sample.fix_empty_latent_channels(model, latents)
-        mask = None
-        if fixed:  # frames that are finished stay as they are
-            mask = torch.ones_like(latents[:, :1])
-            mask[:fixed] = 0
+        mask = self._mask(latents, fixed)
         return comfy.sample.sample(
             model, noise, s.steps, s.cfg, s.sampler_name, s.scheduler, self.positive, self.negative, latents,
             denoise=s.denoise, noise_mask=mask, callback=callback, disable_pbar=True, seed=s.seed,
         )  # fmt: skip
+
+    def _mask(self, latents: Tensor, num_fixed: int) -> Tensor | None:
+        """(B, 1, h, w) of what is denoised, at a size of its own; None for all. Finished frames stay as they are."""
+        if self.masks is None and not num_fixed:
+            return None
+        if self.masks is None:
+            mask = torch.ones_like(latents[:, :1])
+        else:
+            mask = self.masks.at(range(self.cursor.first, self.cursor.first + len(latents)))
+        mask[:num_fixed] = 0
+        return mask
 
     def _decoded_at_last(self, latents: Tensor) -> Painted:
         """Decoded latents; where `keep` is set, in spite of an interrupt, which newer ComfyUI raises inside a layer."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..training.lips.fit import FilmFit
 
 LIPS = "lips"  # the renderer that can be fitted
+SOME_FRAMES = 25  # in which mouths are measured
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def fitted(
     """The renderer after fitting, and the arguments with its file in them; prints what the fitting was worth.
 
     Raises:
-        InputError: the film cannot be learnt from.
+        InputError: the film cannot be learnt from, or has larger mouths than the networks could paint afterwards.
         OutputError: the folder cannot be written.
     """
     from ..media.audio import load_speech
@@ -60,6 +61,7 @@ def fitted(
     from ..training.lips.fit import fit_to_film
 
     file = lip_file(options.file, LIPS)
+    mouths_alone = _check_mouths(film, file, options)
     beside = Path(args.out) if options.lips_file is None else file  # not into the package
     folder = fit.fit_folder or beside.with_name(f"{beside.name}{FIT_SUFFIX}")
     speech = load_speech(film.path, film.track.seconds) if probe_video(film.path).has_sound else None
@@ -67,13 +69,39 @@ def fitted(
     print(f"{folder}; a stopped run goes on there, and the same film is not fitted again.")
     with flags_named(), progress_bar("fitting") as on_progress:
         result = fit_to_film(film, speech, file, folder, fit.fit, on_progress)
-    _tell(result, film)
-    chosen = result.lips if result.helps else file
+    helps = result.helps_mouths if mouths_alone else result.helps
+    _tell(result, film, helps)
+    chosen = result.lips if helps else file
     changed = argparse.Namespace(**{**vars(args), "lips_file": chosen})
     return changed, open_renderer(spec, replace(options, lips_file=chosen))
 
 
-def _tell(result: FilmFit, film: Film) -> None:
+def _check_mouths(film: Film, file: Path, options: LipOptions) -> bool:
+    """Whether of what is painted mouths alone are shown; refuse minutes after which the warp would paint them all."""
+    import torch
+
+    from ..renderers.lip.crop import LipBoxes
+    from ..renderers.lip.files import open_lip_model
+    from ..renderers.lip.inside import LARGEST, enlargement
+    from ..renderers.lip.options import MOUTH
+
+    rule, frames = open_lip_model(file, name=LIPS).crop, torch.nonzero(film.track.valid).flatten()
+    if options.blend_of(rule.size) != MOUTH:
+        return False
+    if not len(frames):
+        return True
+    some = frames[torch.linspace(0, len(frames) - 1, min(SOME_FRAMES, len(frames))).long()].tolist()
+    times = enlargement(film.track, LipBoxes(film.track, rule, options.crop_pad), some)
+    if times > LARGEST:
+        raise InputError(
+            f"{option_of(FitOptions, 'fit').flag} cannot help {film.source}: its mouth is {times:.1f} times as wide as "
+            f"the networks of {file.name} see it, at most {LARGEST:g} times can be painted, and the warp paints its "
+            "teeth. Leave it out, or give a --lips-file of a larger size."
+        )
+    return True
+
+
+def _tell(result: FilmFit, film: Film, helps: bool) -> None:
     seconds = result.held_back_s
     on = f"on the last {seconds:.1f} s of {film.source}, which were not learnt from" if seconds else f"on {film.source}"
     half, mouth = (
@@ -82,5 +110,5 @@ def _tell(result: FilmFit, film: Film) -> None:
     )
     made = " that an earlier run made" if result.was_there else ""
     print(f"After {result.steps} steps{made}, {on}, the hidden half of the face has {half}, the mouth {mouth}.")
-    if not result.helps:
+    if not helps:
         print("That is no gain: the file is used as it was. More minutes may help.")

@@ -39,6 +39,7 @@ EXAMPLES = """examples:
   portraittalk style --blend calm anna.safetensors --share 0.3 --out a_little_of_anna.safetensors
   portraittalk style --blend calm lively --over-time points.json --out calm_to_lively.safetensors"""
 FILES = (".safetensors",)
+NO_EXTRACTOR = Path("none")
 POINTS_EXAMPLE = "[[0, 0], [4, 1]]"
 
 
@@ -60,7 +61,8 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--speech", "IN", "sound of the person; the video's own if not given", False)
     add_file(parser, "--out", "OUT.safetensors", "style to write")
     add_file(parser, "--plot", "OUT.png", "picture of it to write", False)
-    add_file(parser, "--extractor", "FILE", "of `portraittalk train style`; none is needed", False)
+    what = "of `portraittalk train style`; with --video the built-in one, if not given; none: motion statistics alone"
+    add_file(parser, "--extractor", "FILE|none", what, False)
     add_file(parser, "--encoder", "FILE", "Whisper tiny, for an extractor that hears by it", False)
     what = "measures the expressions of --video, for an extractor that takes 3DMM coefficients or blendshapes"
     kinds = "a 3DMM encoder (epoch_20.pth), a task file of MediaPipe with blendshapes, or the folder of a BFM"
@@ -124,10 +126,10 @@ def _check_reference(args: argparse.Namespace) -> None:
     """
     if args.video is None and args.speech is None and args.coefficients is None:
         raise InputError("a style needs a reference: give --video, or --speech with --extractor; or --blend.")
-    if args.encoder is not None and args.extractor is None:
+    if args.encoder is not None and args.extractor in (None, NO_EXTRACTOR):
         raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
     for name in ("face_recon", "coefficients"):
-        if getattr(args, name) is not None and args.extractor is None:
+        if getattr(args, name) is not None and args.extractor in (None, NO_EXTRACTOR):
             raise InputError(f"{_flag(name)} needs --extractor: one that was trained on such coefficients.")
     if args.face_recon is not None and args.video is None:
         raise InputError("--face-recon needs --video, whose pictures it looks at.")
@@ -243,8 +245,12 @@ def _open_style(name_or_path: Path | str, use: StyleUse) -> Style:
 
 def _of_reference(args: argparse.Namespace) -> StylePrior:
     from ..style.extractor import load_extractor
+    from ..style.extractor_files import BUILT_IN
 
-    extractor = None if args.extractor is None else load_extractor(args.extractor)
+    path = args.extractor
+    if path is None and args.video is not None:
+        path = BUILT_IN  # which needs no sound and no weights of the user's
+    extractor = None if path in (None, NO_EXTRACTOR) else load_extractor(path)
     return _measured_style(args.video, args.speech, StyleUse(), extractor, args)
 
 
@@ -265,7 +271,7 @@ def _measured_style(
     from ..media.video_read import probe_video
 
     pieces, measured = _tracked(video, args)
-    has_sound = extractor is not None and probe_video(video).has_sound
+    has_sound = extractor is not None and extractor.hears and probe_video(video).has_sound
     sound = speech if speech is not None else video if has_sound else None
     sounds = () if sound is None else speech_pieces(load_speech(sound), pieces)
     reference = Reference(tuple(track for _, track in pieces), sounds, video.name, given or measured)

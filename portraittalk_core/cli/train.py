@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..training.animatenet.stage import AnimateResult
     from ..training.audio2exp.config import Audio2ExpTraining
     from ..training.audio2exp.stage import Audio2ExpResult
+    from ..training.closures.config import ClosureTraining
+    from ..training.closures.stage import ClosureResult
     from ..training.identitynet.config import IdentityTraining
     from ..training.identitynet.stage import IdentityResult
     from ..training.keypoints.config import KeypointTraining
@@ -50,7 +52,8 @@ EXAMPLES = """examples:
   portraittalk train sync --config sync.toml                      (whether mouth and speech belong together)
   portraittalk train audio2exp --config audio2exp.toml            (speech moves the keypoints, judged by sync)
   portraittalk train landmarks --config landmarks.toml            (speech and a filmed head to its lips and jaw)
-  portraittalk train lips --config lips.toml                      (paints mouths into films: dub --renderer lips)"""
+  portraittalk train lips --config lips.toml                      (paints mouths into films: dub --renderer lips)
+  portraittalk train closures --config closures.toml              (where lips close on p, b, m and tuck on f, v)"""
 SUFFIXES = (".safetensors",)
 HOURS, MAX_SEED = 10.0, 2**32 - 1
 OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
@@ -60,11 +63,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     choices = (
         "mouth", "portraittalk", "identity", "animatenet", "style",
-        "keypoints", "sync", "audio2exp", "landmarks", "lips",
+        "keypoints", "sync", "audio2exp", "landmarks", "lips", "closures",
     )  # fmt: skip
     help_text = (
         "from speech to mouth; a face and its motion into SD1.5; the face alone; its motion; how someone speaks; a "
-        "keypoint renderer; lip sync; speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
+        "keypoint renderer; lip sync; speech to keypoints; speech to lip and jaw landmarks; a lip renderer; where lips "
+        "close in speech"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
@@ -127,6 +131,7 @@ def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], Non
         "audio2exp": ("audio2exp", "load_audio2exp_config", "train_audio2exp", _print_audio2exp),
         "landmarks": ("landmarks", "load_landmark_config", "train_landmarks", _print_landmarks),
         "lips": ("lips", "load_lip_config", "train_lips", _print_lips),
+        "closures": ("closures", "load_closure_config", "train_closures", _print_closures),
     }[what]
     config, stage = (import_module(f"..training.{package}.{part}", __package__) for part in ("config", "stage"))
     return getattr(config, load), getattr(stage, run), print_result
@@ -217,6 +222,11 @@ def _print_lips(config: LipTraining, result: LipResult) -> None:
     print(f"The lip renderer, after {result.training.steps} steps, is in {result.lips}")
 
 
+def _print_closures(config: ClosureTraining, result: ClosureResult) -> None:
+    trained = f"after {config.trainer.steps} steps on {result.clips} made and {result.recordings} recorded clips"
+    print(f"The closure network, {trained}, is in {result.closures}")
+
+
 def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:
     if config.stage == "attention":
         _print_dropped(result.dropped)
@@ -227,6 +237,15 @@ def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleRe
     if config.stage in ("single", "multi"):
         _print_dropped(result.dropped)
         print(f"The networks, after {result.training.steps} steps, are in {config.out}: {', '.join(result.files)}")
+        return
+    if config.stage == "discriminant":
+        counted = (
+            f"{result.num_augmented} clips of augmented speakers and {result.num_real} real ones of {result.num_people}"
+        )
+        print(f"From {counted} people. Of augmented speakers that it has not seen, {result.accuracy:.1%} of the clips")
+        print(
+            f"are nearest to their own speaker (strength {result.strength:.2f}). The extractor is in {result.extractor}"
+        )
         return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
     rows = [_style_row(name, result.before[name], result.after[name]) for name in result.after]

@@ -56,7 +56,8 @@ class MotionEngine(Protocol):
             speech: the clip.
             reference: one frame: the face at rest or speaking.
             options: frame rate, gain, head motion, blinks, style; None are the defaults.
-            on_progress: called before the first span, with frames processed and in all; may raise to stop.
+            on_progress: called with frames heard and in all, before the first span and between others; may raise to
+                stop.
 
         Yields:
             Consecutive tracks, all of a kind, together ceil(seconds · fps) frames; landmarks are of the reference's
@@ -165,7 +166,7 @@ def whole_track(
         speech: the clip.
         reference: one frame.
         options: as of `MotionEngine.spans`.
-        on_progress: called with frames done and in all, half of them before the first span; may raise to stop.
+        on_progress: called with frames done and in all: a frame that was heard is half done; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames.
@@ -182,18 +183,23 @@ def whole_track(
 
     check_makes(engine, LANDMARKS)
     options = options or MotionOptions()
-    total, done = speech.num_frames(options.fps), 0
+    total, done, heard = speech.num_frames(options.fps), 0, 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
     valid, shoulders = torch.empty(total, dtype=torch.bool), []
-    progress = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
-    for span in engine.spans(speech, reference, options, progress):
+
+    def hear(count: int, of: int) -> None:
+        nonlocal heard
+        heard = total * count // max(of, 1)
+        on_progress((heard + done) // 2, total)
+
+    for span in engine.spans(speech, reference, options, on_progress and hear):
         stop = done + len(span)
         if stop <= total:
             points[done:stop], valid[done:stop] = span.points, span.valid
             shoulders.append(span.shoulders)
         done = stop
         if on_progress:
-            on_progress(min((total + done) // 2, total), total)
+            on_progress(min((max(heard, done) + done) // 2, total), total)
     if done != total:
         raise InputError(f"the {engine.name} engine made {done} frames, but {speech.source} has {total}.")
     return dataclasses.replace(span, points=points, valid=valid, shoulders=joined_shoulders(shoulders))

@@ -65,9 +65,15 @@ class SoundFile:
         self._zero_s = None if start is None else start * pictures[0].time_base  # None: where the sound begins
         self._shift_s: Fraction | None = None  # stamps count so much more than what was given
         self._skip_s = Fraction(0)  # of the sound that comes next
-        self._given_s, self._silent_s = Fraction(0), Fraction(0)  # in all, and of it silence in gaps
+        self._counted_s, self._counted, self._counted_hz = Fraction(0), 0, 1  # what was given: seconds, and samples
+        self._silent_s = Fraction(0)  # of it silence in gaps
         self.num_damaged = 0  # parts that could not be decoded
         self.error = ""  # what ended the reading before the end of the file
+
+    @property
+    def _given_s(self) -> Fraction:
+        """Seconds given, silence in gaps included."""
+        return self._counted_s + Fraction(self._counted, self._counted_hz)
 
     @property
     def seconds(self) -> float:
@@ -101,11 +107,16 @@ class SoundFile:
                 _check_rate(frame.sample_rate, self.path)
                 names = tuple(channel.name for channel in frame.layout.channels)
                 for block in self._placed(Block(float_planes(frame), frame.sample_rate, names), frame):
-                    self._given_s += Fraction(block.samples.shape[1], block.rate)
+                    if block.rate != self._counted_hz:
+                        self._counted_s, self._counted, self._counted_hz = self._given_s, 0, block.rate
+                    self._counted += block.samples.shape[1]
                     yield block
 
     def _placed(self, block: Block, frame: av.AudioFrame) -> Iterator[Block]:
         """A block, after silence or without its beginning as its time stamp demands."""
+        if self._is_due(block, frame):
+            yield block
+            return
         missing_s = Fraction(0) if frame.pts is None else self._compared(frame.pts * Fraction(frame.time_base))
         while missing_s > 0:
             count = round(min(missing_s, 1) * block.rate)
@@ -119,6 +130,13 @@ class SoundFile:
             block = block._replace(samples=block.samples[:, skipped:])
         if block.samples.shape[1]:
             yield block
+
+    def _is_due(self, block: Block, frame: av.AudioFrame) -> bool:
+        """Whether a block follows on what was given, as nearly all do; fractions would take longer than decoding."""
+        if self._skip_s or self._shift_s is None or frame.time is None or not block.samples.shape[1]:
+            return False
+        given_s = float(self._counted_s) + self._counted / self._counted_hz
+        return abs(frame.time - float(self._shift_s) - given_s) < GAP_S / 2
 
     def _compared(self, stamp_s: Fraction) -> Fraction:
         """Silence due before what is stamped `stamp_s`, in seconds; what comes too early is marked to be skipped."""

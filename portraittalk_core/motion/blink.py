@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .smoothing import frame_times_s, smooth_step
-from .stress import nearest_stress
+from .stress import REACH_S, nearest_stress
 
 CLOSE_S, SHUT_S, OPEN_S = 0.09, 0.03, 0.17
 MIN_PAUSE_S = 0.6
@@ -44,12 +45,57 @@ def blink_curve(
     Returns:
         (T,) 0 open .. 1 shut.
     """
-    times = frame_times_s(num_frames, fps)
-    shut = torch.zeros(num_frames, dtype=torch.float64)
-    for start in itertools.takewhile(lambda start: start < num_frames / float(fps), blink_starts_s(rate_per_min, seed)):
-        begins = start if stress is None else max(FIRST_S, nearest_stress(stress, fps, start))
-        shut = torch.maximum(shut, closure(times - begins, duration))
-    return shut.float()
+    blinks = Blinks(fps, rate_per_min, seed, duration, num_frames / float(fps))
+    return blinks.next(frame_times_s(num_frames, fps), stress)
+
+
+class Blinks:
+    """`blink_curve` piece by piece.
+
+    Args:
+        fps: frames per second.
+        rate_per_min: blinks per minute on average.
+        seed: another one blinks at other times.
+        duration: of a blink, as a factor of a usual one's.
+        until_s: the clip's end, from which on no blink begins.
+    """
+
+    def __init__(
+        self, fps: Fraction, rate_per_min: float, seed: int = 0, duration: float = 1.0, until_s: float = math.inf
+    ) -> None:
+        starts = blink_starts_s(rate_per_min, seed)
+        self._starts = itertools.takewhile(lambda start: start < until_s, starts)
+        self._fps, self._duration = fps, duration
+        self._start = next(self._starts, math.inf)  # of the next blink that has not been placed
+        self._begun: list[float] = []  # when those began that may not have ended
+
+    def next(self, times_s: Tensor, stress: Tensor | None = None, first: int = 0) -> Tensor:
+        """Eye closure of the next frames.
+
+        Args:
+            times_s: (T,) later than all before.
+            stress: (S,) of the frames from number `first` on: 0.5 s back from these frames to 0.5 s beyond them, or to
+                the clip's end; None: blinks wait for nothing.
+            first: see `stress`.
+
+        Returns:
+            (T,) 0 open .. 1 shut.
+        """
+        offset_s = first / float(self._fps)
+        if not len(times_s):
+            return torch.zeros(0)
+        while self._start <= float(times_s[-1]) + REACH_S:
+            begins = self._start
+            if stress is not None:
+                begins = max(FIRST_S, offset_s + nearest_stress(stress, self._fps, begins - offset_s, REACH_S))
+            self._begun.append(begins)
+            self._start = next(self._starts, math.inf)
+        shut = torch.zeros(len(times_s), dtype=torch.float64)
+        for begins in self._begun:
+            shut = torch.maximum(shut, closure(times_s - begins, self._duration))
+        over_s = self._duration * (CLOSE_S + SHUT_S + OPEN_S)
+        self._begun = [begins for begins in self._begun if begins + over_s > float(times_s[-1])]
+        return shut.float()
 
 
 def blink_starts_s(rate_per_min: float, seed: int = 0) -> Iterator[float]:

@@ -35,10 +35,7 @@ def head_motion(
     Returns:
         Angles and shifts to add, T frames; scale 1 throughout.
     """
-    count = len(stress)
-    if amount <= 0:
-        return HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
-    return HeadDrift(seed, amount, shift, pace).at(frame_times_s(count, fps), stress)
+    return HeadDrift(seed, amount, shift, pace).at(frame_times_s(len(stress), fps), stress)
 
 
 class HeadDrift:
@@ -51,6 +48,9 @@ class HeadDrift:
 
     def at(self, times_s: Tensor, stress: Tensor) -> HeadPose:
         """Angles and shifts to add at (T,) times with (T,) stress."""
+        if self._amount <= 0:
+            count = len(times_s)
+            return HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
         settle = smooth_step(times_s / SETTLE_S)[:, None]
         angles = torch.stack([drift.at(self._pace * times_s) for drift in self._angles], 1) * torch.tensor(DRIFT_DEG)
         ways = torch.stack([drift.at(self._pace * times_s) for drift in self._ways], 1) * torch.tensor(DRIFT_SHIFT)

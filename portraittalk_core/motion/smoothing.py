@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -112,6 +114,25 @@ def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
     share = (at - lower).to(signal.dtype)
     upper = (lower + 1).clamp(max=len(signal) - 1)
     return signal[lower] + share * (signal[upper] - signal[lower])
+
+
+def sample_blocks(blocks: Iterable[Tensor], rate_hz: float, times_s: Tensor) -> Iterator[Tensor]:
+    """`sample_at` of a signal in blocks (m, C) at (T,) times, ascending: (n, C) blocks, together (T, C)."""
+    times, held, first = times_s.double() * rate_hz, None, 0  # times as places; `held` begins at sample `first`
+    for block in itertools.chain(blocks, [None]):
+        held = block if held is None else held if block is None else torch.cat([held, block])
+        last = first + len(held) - 1
+        # a place between two samples needs both; what lies beyond the signal, its end
+        count = len(times) if block is None else int(torch.searchsorted(times, float(last)))
+        if not count:
+            continue
+        at = times[:count].clamp(0, last)
+        lower = at.floor().long().clamp(max=max(last - 1, 0))
+        share = (at - lower).to(held.dtype)[:, None]
+        upper = (lower + 1).clamp(max=last)
+        yield held[lower - first] + share * (held[upper - first] - held[lower - first])
+        spare = max(0, min(int(lower[-1]), last - 1) - first)
+        held, first, times = held[spare:], first + spare, times[count:]
 
 
 def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import torch
@@ -11,6 +12,7 @@ from ..types import MouthCurves
 from .smoothing import gaussian_smoothing
 
 SYLLABLE_S, PHRASE_S = 0.12, 0.6
+REACH_S = 0.25  # within which a stressed syllable is looked for
 BROW_SHARE, BROW_SLOW_S = 0.8, 0.16  # brows rise on the strongest stresses only, and slower than the jaw
 
 
@@ -36,7 +38,12 @@ def brow_curve(stress: Tensor, fps: Fraction) -> Tensor:
     return gaussian_smoothing(strong, BROW_SLOW_S * float(fps)).clamp(0, 1)
 
 
-def nearest_stress(stress: Tensor, fps: Fraction, at_s: float, reach_s: float = 0.25) -> float:
+def stress_reach(fps: Fraction) -> int:
+    """How many frames around each `brow_curve` of `stress_curve` looks at, at most."""
+    return math.ceil(3 * PHRASE_S * float(fps)) + math.ceil(3 * BROW_SLOW_S * float(fps)) + 2
+
+
+def nearest_stress(stress: Tensor, fps: Fraction, at_s: float, reach_s: float = REACH_S) -> float:
     """Time of the strongest stress within `reach_s` of a moment; the moment itself if nothing is stressed there."""
     rate = float(fps)
     first, last = max(0, round((at_s - reach_s) * rate)), min(len(stress), round((at_s + reach_s) * rate) + 1)

@@ -7,13 +7,17 @@ where noise hides the pauses, the network alone.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import Speech
+from .blocks import in_blocks, in_step
 from .mel import HOP, band_levels
-from .voice_network import WINDOW, LiveVoice, voice_probability
+from .voice_network import WINDOW, LiveVoice, iterate_voice_probability
 
 SPEECH_BANDS_HZ = ((150.0, 1000.0), (1000.0, 3800.0))
 LOWEST_GATE_DB = -80.0  # at this gate every sound counts as a voice
@@ -30,6 +34,8 @@ BRIDGED = 8  # windows in doubt within a phrase that do not end it
 LIVE_CERTAIN = 2  # windows that open the live gate, which cannot wait for four
 NOTE_WINDOWS = 10  # of 32 ms: a voice certain for so long may hold a note,
 NOTE_FRAMES, NOTE_DB = 300, 12.0  # of 10 ms: at most so long, and no quieter than so far below the voice
+# of 10 ms: how far the activity of a moment looks back and ahead; averages and short gaps take 30
+BEHIND, AHEAD = FLOOR_FRAMES + NOTE_FRAMES + 30, FLOOR_FRAMES + 30
 
 
 def voice_activity(speech: Speech, gate_db: float = -45.0) -> Tensor:
@@ -50,23 +56,86 @@ def voice_activity(speech: Speech, gate_db: float = -45.0) -> Tensor:
 
 def activity_of_levels(levels: Tensor, speech: Speech, gate_db: float) -> Tensor:
     """`voice_activity` of a clip whose levels of `SPEECH_BANDS_HZ`, (M, 2) decibels at 100 a second, are known."""
-    level = levels.amax(1)
+    return activity_and_level(levels, speech, gate_db)[0]
+
+
+def activity_and_level(levels: Tensor, speech: Speech, gate_db: float) -> tuple[Tensor, Tensor | None]:
+    """`activity_of_levels`, and the level () in decibels of the clip's voice; None where there is no voice."""
+    rows = torch.cat([rows for rows in _rows([levels], speech, gate_db, len(levels))])
+    level, voice, _ = rows.unbind(1)
+    counts = (voice > 0) & ((level > SILENT_DB) | (gate_db <= LOWEST_GATE_DB))
+    if not counts.any():
+        return torch.zeros_like(level), None
+    loud = _quantile(level[counts], 0.95)
+    return _activity(rows, loud, gate_db), loud
+
+
+def iterate_activity(levels: Iterable[Tensor], speech: Speech, gate_db: float, loud: Tensor) -> Iterator[Tensor]:
+    """`voice_activity` of a clip in blocks, the voice's level being known; the first comes after half a minute.
+
+    Args:
+        levels: blocks of (M, 2) decibels of `SPEECH_BANDS_HZ`, 100 a second.
+        speech: the clip.
+        gate_db: as of `voice_activity`.
+        loud: () decibels, the voice's level.
+
+    Yields:
+        (n,) 0..1, together M.
+    """
+    rows = _rows(levels, speech, gate_db, len(speech.waveform) // HOP + 1)
+    return in_blocks(lambda piece: _activity(piece, loud, gate_db), rows, BEHIND, AHEAD, least=2 * FLOOR_FRAMES)
+
+
+def _rows(levels: Iterable[Tensor], speech: Speech, gate_db: float, count: int) -> Iterator[Tensor]:
+    """Blocks of (n, 3), 100 a second: the level in decibels, and 0 or 1 for a voice, and for one that may hold a note.
+
+    Args:
+        levels: blocks of (M, 2) decibels.
+        speech: the clip.
+        gate_db: at the lowest one the network is not asked: all counts as a voice.
+        count: M.
+    """
     if gate_db <= LOWEST_GATE_DB:
-        return _rises_above(level, (_quantile(level, 0.95) + gate_db).clamp(min=SILENT_DB))
-    probability = voice_probability(speech)
-    voice = _phrases(probability, MIN_CERTAIN)
-    if not voice.any():
-        return torch.zeros_like(level)
-    at = torch.arange(len(level)) * HOP // WINDOW  # the window that holds the middle of each 10 ms
-    at = at.clamp(max=len(voice) - 1)
-    heard = voice[at] & (level > SILENT_DB)
-    if not heard.any():
-        return torch.zeros_like(level)
-    loud, present, clear = _above_the_noise(level, heard, gate_db)
-    reach = F.pad(voice[at].float()[None], (AFTER_FRAMES, BEFORE_FRAMES))
+        for block in levels:
+            yield F.pad(block.amax(1, keepdim=True), (0, 2), value=1.0)
+        return
+    for block, voice in in_step(levels, _at_frames(_voices(iterate_voice_probability(speech)), count)):
+        yield torch.cat([block.amax(1, keepdim=True), voice], 1)
+
+
+def _activity(rows: Tensor, loud: Tensor, gate_db: float) -> Tensor:
+    """(M,) 0..1 of (M, 3) rows as of `_rows`, `loud` () being the voice's level in decibels."""
+    level, voice, note = rows.unbind(1)
+    if gate_db <= LOWEST_GATE_DB:
+        return _rises_above(level, (loud + gate_db).clamp(min=SILENT_DB))
+    present, clear = _above_the_noise(level, loud, gate_db)
+    reach = F.pad(voice[None], (AFTER_FRAMES, BEFORE_FRAMES))
     near = F.max_pool1d(reach, BEFORE_FRAMES + AFTER_FRAMES + 1, 1)[0]
-    held = _held_notes(_phrases(probability, NOTE_WINDOWS)[at], (clear == 1) & (level > loud - NOTE_DB))
+    held = _held_notes(note > 0, (clear == 1) & (level > loud - NOTE_DB))
     return present * torch.maximum(near, held)
+
+
+def _voices(probability: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Blocks of (n, 2) 0 or 1 for windows of 32 ms: a voice, and one that may hold a note."""
+    phrases, held = (PhraseStream(MIN_CERTAIN), PhraseStream(NOTE_WINDOWS)), [torch.empty(0), torch.empty(0)]
+    for block in itertools.chain(probability, [None]):
+        held = [torch.cat([old, phrase.push(block)]) for old, phrase in zip(held, phrases, strict=True)]
+        count = min(len(voice) for voice in held)
+        yield torch.stack([voice[:count] for voice in held], 1)
+        held = [voice[count:] for voice in held]
+
+
+def _at_frames(windows: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """(n, …) rows for `count` frames of 10 ms from those of windows of 32 ms: each is its middle's."""
+    done = answered = 0  # windows, frames
+    for block in windows:
+        if not len(block):
+            continue
+        until = min(-(-(done + len(block)) * WINDOW // HOP), count)
+        yield block[torch.arange(answered, until) * HOP // WINDOW - done]
+        done, answered, last = done + len(block), until, block[-1:]
+    if answered < count:
+        yield last.expand(count - answered, *last.shape[1:])
 
 
 def present_levels(levels: Tensor, heard: Tensor, gate_db: float) -> Tensor:
@@ -83,16 +152,15 @@ def present_levels(levels: Tensor, heard: Tensor, gate_db: float) -> Tensor:
     level = levels.amax(1)
     if not heard.any():
         return torch.zeros_like(level)
-    return _above_the_noise(level, heard, gate_db)[1]
+    return _above_the_noise(level, _quantile(level[heard], 0.95), gate_db)[0]
 
 
-def _above_the_noise(level: Tensor, heard: Tensor, gate_db: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The voice's level (), (M,) 0..1 where it is present, and (M,) 0..1 how clearly it stands above the noise."""
-    loud = _quantile(level[heard], 0.95)
+def _above_the_noise(level: Tensor, loud: Tensor, gate_db: float) -> tuple[Tensor, Tensor]:
+    """(M,) 0..1 where a voice of level `loud` () is present, and (M,) 0..1 how clearly it stands above the noise."""
     floor = _noise_floor(level)
     clear = ((loud - floor - MASKED_DB) / (CLEAR_DB - MASKED_DB)).clamp(0, 1)
     present = _rises_above(level, torch.maximum(loud + gate_db, torch.minimum(floor + ABOVE_NOISE_DB, loud - 10)))
-    return loud, 1 - clear * (1 - present), clear
+    return 1 - clear * (1 - present), clear
 
 
 def _rises_above(level: Tensor, threshold: Tensor) -> Tensor:
@@ -106,12 +174,40 @@ def _rises_above(level: Tensor, threshold: Tensor) -> Tensor:
 
 def _phrases(probability: Tensor, min_certain: int) -> Tensor:
     """(K,) bool: stretches that are not in doubt, or for a moment, of which some number of windows is certain."""
-    hopeful = F.max_pool1d(F.pad((probability > DOUBTFUL).float()[None], (BRIDGED, BRIDGED)), BRIDGED + 1, 1)
-    inside = -F.max_pool1d(-hopeful, BRIDGED + 1, 1)[0] > 0.5  # short gaps are closed
+    inside = _inside(probability)
     begins = inside & ~F.pad(inside, (1, 0))[:-1]
     number = begins.long().cumsum(0)  # of the stretch, from 1
     certain = torch.bincount(number, weights=(inside & (probability > CERTAIN)).double())
     return inside & (certain[number] >= min_certain)
+
+
+def _inside(probability: Tensor) -> Tensor:
+    """(K,) bool: what is not in doubt, short gaps closed."""
+    hopeful = F.max_pool1d(F.pad((probability > DOUBTFUL).float()[None], (BRIDGED, BRIDGED)), BRIDGED + 1, 1)
+    return -F.max_pool1d(-hopeful, BRIDGED + 1, 1)[0] > 0.5
+
+
+class PhraseStream:
+    """`_phrases` of probabilities that come in blocks; a phrase is answered when it is certain, or has ended."""
+
+    def __init__(self, min_certain: int) -> None:
+        self._min_certain = min_certain
+        self._held, self._done = torch.empty(0), 0  # from shortly before the last phrase; how many are answered
+
+    def push(self, probability: Tensor | None) -> Tensor:
+        """(n,) 0 or 1 for the next windows that are decided, from (K,) probabilities; None: there are no more."""
+        if probability is None:
+            return _phrases(self._held, self._min_certain)[self._done :].float()
+        self._held = torch.cat([self._held, probability])
+        until = max(len(self._held) - BRIDGED, self._done)
+        inside = _inside(self._held)[:until]
+        begins = int((~inside).nonzero()[-1]) + 1 if not inside.all() else 0  # of the phrase that goes on
+        if int((inside & (self._held[:until] > CERTAIN))[begins:].sum()) < self._min_certain:
+            until = max(begins, self._done)
+        answer = _phrases(self._held, self._min_certain)[self._done : until].float()
+        cut = max(0, min(begins, until) - 2 * BRIDGED)
+        self._held, self._done = self._held[cut:], until - cut
+        return answer
 
 
 def _held_notes(voice: Tensor, loud: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Source and licence of the weights: silero-vad 6.2.3, MIT, Silero Team (see NOTIC
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -137,11 +137,17 @@ def voice_probability(speech: Speech) -> Tensor:
     Returns:
         (ceil(samples / 512),) 0..1; silence follows a clip whose last window is not full.
     """
+    return torch.cat(list(iterate_voice_probability(speech)))
+
+
+def iterate_voice_probability(speech: Speech) -> Iterator[Tensor]:
+    """`voice_probability` in blocks of 4 s, each computed when it is asked for."""
     live, pieces = LiveVoice(), speech.waveform.split(BLOCK * WINDOW)
     gain = min(max(1.0, LOUD / max(_loudest(pieces), 1e-9)), MAX_GAIN)
-    answers = [live.push(piece if gain == 1 else piece * gain) for piece in pieces]
-    missing = -len(speech.waveform) % WINDOW
-    return torch.cat([*answers, live.push(torch.zeros(missing))])
+    for piece in pieces:
+        yield live.push(piece if gain == 1 else piece * gain)
+    if missing := -len(speech.waveform) % WINDOW:
+        yield live.push(torch.zeros(missing))
 
 
 def _loudest(pieces: Sequence[Tensor]) -> float:

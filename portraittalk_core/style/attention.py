@@ -99,7 +99,7 @@ def style_conditioning(
     if style is None:
         raise InputError("`style_attention` needs `style`: the style that it is to show.")
     net = load_style_attention(file)
-    net.check_space(style.space, style.source)
+    style = net.suited(style)
     net.warn_other_base(base)
     count = length[0] if isinstance(style, BlendedStyle) else 1
     return StyleConditioning(net.to(*device_and_dtype), FrameStyles(*net.drawn(style, count, length[1])))

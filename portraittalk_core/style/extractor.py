@@ -19,8 +19,9 @@ from ..errors import InputError
 from ..media.tensor_file import save_tensors
 from ..progress import Progress
 from ..weights.load import load_strict, read_metadata, read_tensors
-from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
-from .features import RATE_HZ, WIDTHS, StyleFeatures
+from .discriminant import KIND, DiscriminantNet, DiscriminantSizes, read_discriminant_sizes
+from .extractor_files import BUILT_IN, LAYOUT, SPREAD, VERSION, ExtractorSizes, check_extractor, read_extractor_sizes
+from .features import NO_AUDIO, RATE_HZ, WIDTHS, StyleFeatures
 from .prior import StylePrior
 
 PADDED = -1e5  # added to a logit where there is no frame
@@ -165,7 +166,7 @@ def sinusoids(count: int, width: int) -> Tensor:
 class StyleExtractor:
     """A trained extractor, ready for inference."""
 
-    network: ExtractorNet
+    network: ExtractorNet | DiscriminantNet
     spread: Tensor  # (D,) deviation of the training set's means
     name: str = "style extractor"  # for messages
     identity: str = field(default="")  # part of the space's name; a hash of the weights if empty
@@ -176,8 +177,13 @@ class StyleExtractor:
             object.__setattr__(self, "identity", weights_mark(self.network.state_dict()))
 
     @property
-    def sizes(self) -> ExtractorSizes:
+    def sizes(self) -> ExtractorSizes | DiscriminantSizes:
         return self.network.sizes
+
+    @property
+    def hears(self) -> bool:
+        """Whether it takes sound."""
+        return self.sizes.audio != NO_AUDIO
 
     @property
     def space(self) -> str:
@@ -227,6 +233,8 @@ class StyleExtractor:
 
     def _check(self, audio: StyleFeatures | None, expression: StyleFeatures | None, source: str) -> int:
         """Check the features and return the number of frames that both modalities have."""
+        if not self.hears and expression is None:
+            raise InputError(f"{self.name} sees and does not hear, and {source} shows no face; give a video with one.")
         sides = {self.sizes.audio: audio, self.sizes.expression: expression}
         for feature, side in sides.items():
             if side is not None and side.feature != feature:
@@ -288,13 +296,15 @@ def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str,
         OutputError: the file cannot be written.
     """
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    is_linear = isinstance(extractor.network, DiscriminantNet)
+    weights = {name: tensor.half() if is_linear else tensor.float() for name, tensor in tensors.items()}
     texts = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
+    texts |= {"network": KIND} if is_linear else {}
     return save_tensors(weights, path, {**(metadata or {}), **texts})
 
 
-def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:
-    """Read an extractor that `save_extractor` has written.
+def load_extractor(path: Path = BUILT_IN, device: torch.device | str = "cpu") -> StyleExtractor:
+    """Read an extractor that `save_extractor` has written; without a path, that of the package.
 
     Raises:
         MissingDependency: no such file.
@@ -302,10 +312,19 @@ def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtra
     """
     path = Path(path)
     tensors = read_tensors(path)
-    sizes = read_extractor_sizes(tensors, read_metadata(path), path.name)
+    network = _empty_network(tensors, read_metadata(path), path.name)
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     spread = tensors.pop(SPREAD)
-    network = load_strict(new_extractor_net(sizes), tensors, path.name)
-    mark = weights_mark(tensors)
-    return StyleExtractor(network.to(device), spread.float(), path.name, mark)
+    load_strict(network, {name: tensor.float() for name, tensor in tensors.items()}, path.name)
+    called = "the built-in style extractor" if path == BUILT_IN else path.name
+    return StyleExtractor(network.to(device), spread.float(), called, weights_mark(tensors))
+
+
+def _empty_network(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str
+) -> ExtractorNet | DiscriminantNet:
+    check_extractor(tensors, metadata, name)
+    if metadata.get("network") == KIND:
+        return DiscriminantNet(read_discriminant_sizes(metadata, name))
+    return new_extractor_net(read_extractor_sizes(tensors, metadata, name))

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import InputError
 
+BUILT_IN = Path(__file__).parent / "builtin" / "extractor.safetensors"  # part of the package
 LAYOUT, VERSION = "style_extractor", "1"  # as the metadata says it
 SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor in addition to the network's; shape of StyleTalk's first layer
 _ADVICE = "Use a file that `portraittalk train style` has made in its extractor stage."
@@ -59,8 +61,8 @@ def _is_size(value: object) -> bool:
     return type(value) is int and 1 <= value <= 65_536
 
 
-def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> ExtractorSizes:
-    """Read the sizes of a style extractor from its file, and check that it is one.
+def check_extractor(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> None:
+    """Check that a file is a style extractor's.
 
     Args:
         tensors: of the file.
@@ -68,7 +70,7 @@ def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         name: of the file, for messages.
 
     Raises:
-        InputError: no style extractor, one of another version, or without its sizes.
+        InputError: no style extractor, or one of another version.
     """
     if metadata.get("kind") == "StylePrior":
         raise InputError(f"{name} is no style extractor but a style; give it where a style is asked for.")
@@ -84,6 +86,15 @@ def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         )
     if SPREAD not in tensors:
         raise InputError(f"{name} lacks {SPREAD}, how far styles lie apart. {_ADVICE}")
+
+
+def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> ExtractorSizes:
+    """Read the sizes of a style extractor's transformers; arguments as of `check_extractor`.
+
+    Raises:
+        InputError: as of `check_extractor`, or without its sizes.
+    """
+    check_extractor(tensors, metadata, name)
     try:
         return ExtractorSizes(**json.loads(metadata["sizes"]))
     except (KeyError, ValueError, TypeError, RecursionError) as error:

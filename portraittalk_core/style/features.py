@@ -47,6 +47,7 @@ WHISPER = "whisper-tiny"  # what needs a speech encoder; the other hears by itse
 AUDIO_WIDTHS = {WHISPER: 384, "log-mel": NUM_MELS}
 EXPRESSION_WIDTHS = {"landmarks": LANDMARK_WIDTH, "3dmm": COEFFICIENTS, "blendshapes": 52}
 MEASURED_EXPRESSION = "landmarks"  # what this library reads of a video; the other kinds must come from elsewhere
+NO_AUDIO = "none"  # in the place of a kind, of an extractor that does not hear
 WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
 
 

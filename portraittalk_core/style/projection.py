@@ -22,7 +22,7 @@ from ..layers.attention import attend
 from ..media.tensor_file import save_tensors
 from ..weights.load import load_strict, read_metadata, read_tensors
 from .attention_files import BASE, LAYOUT, MEAN, SAMPLING, StyleSizes, read_style_sizes
-from .prior import Style, at_mean
+from .prior import STATISTICS_SPACE, Style, at_mean
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,25 @@ class StyleAttention(nn.Module):
 
     def drawn(self, style: Style, num_frames: int, fps: Fraction | float) -> tuple[Tensor, Tensor]:
         """Style (T, D) and strength (T,) of every frame, of one that was sampled, or its mean, as in training."""
+        style = self.suited(style)
         known = at_mean(style) if self.deterministic else style
         return known.draw(num_frames, fps), known.strengths(num_frames, fps)
+
+    def suits(self, style: Style) -> bool:
+        """Whether the style, or its motion statistics, live in the space that it was trained on."""
+        has_statistics = self.space == STATISTICS_SPACE and style.statistics_part is not None
+        return style.space == self.space or has_statistics
+
+    def suited(self, style: Style) -> Style:
+        """The style, or its motion statistics, whichever live in the space that it was trained on.
+
+        Raises:
+            InputError: neither does.
+        """
+        if style.space != self.space and self.suits(style):
+            return style.statistics_part
+        self.check_space(style.space, style.source)
+        return style
 
     def check_space(self, space: str, source: str) -> None:
         """Check that a style space is the one that it was trained on.

@@ -233,6 +233,8 @@ def in_style(
 
 
 def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncoder | None) -> StyleFeatures | None:
+    if not extractor.hears:
+        return None
     sounds = [sound for sound in reference.sounds if float(sound.waveform.abs().max()) > 0]
     if len(sounds) < len(reference.sounds) or not sounds:
         return None  # a piece without sound has no features: the picture alone must do

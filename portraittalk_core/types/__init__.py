@@ -10,7 +10,7 @@ from ..frame_rate import as_fps, num_frames_for
 from .head_pose import HeadPose
 from .keypoint_track import KEYPOINT_LAYOUTS, KeypointTrack
 from .landmark_track import NUM_LANDMARKS, LandmarkTrack, joined_shoulders
-from .motion_plan import MotionPlan
+from .motion_plan import MotionPlan, joined_plans
 from .mouth import MOUTH_PARAMETERS, MouthCurves
 from .portrait import Portrait, check_picture
 from .record import Record
@@ -34,6 +34,7 @@ __all__ = [
     "Speech",
     "as_fps",
     "check_picture",
+    "joined_plans",
     "joined_shoulders",
     "num_frames_for",
 ]

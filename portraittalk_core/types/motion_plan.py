@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
+import torch
 from torch import Tensor
 
 from .head_pose import HeadPose
@@ -29,3 +31,16 @@ class MotionPlan:
 
     def __len__(self) -> int:
         return len(self.mouth)
+
+
+def joined_plans(plans: Sequence[MotionPlan]) -> MotionPlan:
+    """Consecutive plans of one face as one."""
+    first, several = plans[0], {}
+    for name in ("blink", "brow", "expression", "gaze", "shoulders"):
+        parts = [getattr(plan, name) for plan in plans]
+        several[name] = None if parts[0] is None else torch.cat(parts)
+    for name in ("mouth", "head"):
+        parts = [getattr(plan, name) for plan in plans]
+        columns = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(parts[0])}
+        several[name] = type(parts[0])(**columns)
+    return replace(first, **several)

@@ -16,8 +16,10 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
+    "engines/builtin/closures.safetensors": "c6c5e4e91ce06b40d1cf32db817dfd97c1f8760fe805ace6c7bbc69e0788524f",
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
-    "renderers/lip/builtin/lips.safetensors": "5b57aaf4161de3d20d0afac326f3034dbe997b270030093a64f35441a207d158",
+    "renderers/lip/builtin/lips.safetensors": "26791530e1a3c49577a7a6757653b27a6a857c01a2e0c0853e9f0f7eddd62a39",
+    "style/builtin/extractor.safetensors": "852a99ced7860c3159562515f3875117a6c7361715d4970a01c859132ceaf1c3",
 }
 
 
@@ -226,6 +228,12 @@ KINDS = (
             (r"^expression\.enter\.weight$", (None, None)), (r"^audio\.enter\.weight$", (None, None)),
             (r"^pool\.logits\.2\.weight$", (1, None)), (r"^spread$", (None,)),
         ),
+        used=True, flag="--extractor FILE",
+    ),
+    WeightFile(
+        "style extractor", "portraittalk train style, stage discriminant; built in", "your own", "portraittalk",
+        "0.1 MB",
+        ((r"^project\.weight$", (None, 449)), (r"^centre$", (449,)), (r"^scale$", (449,)), (r"^spread$", (None,))),
         used=True, flag="--extractor FILE",
     ),
     WeightFile(

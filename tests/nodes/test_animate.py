@@ -49,6 +49,9 @@ def animate_nets(comfy):
     save_file({n: 4 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "trained.safetensors")
     save_file({n: 0 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "untrained.safetensors")
     save_file({n: t for n, t in trained.items() if not n.startswith("features.")}, folder / "plain.safetensors")
+    looking = {n: t for n, t in trained.items() if not n.startswith("features.")}
+    looking |= {"previous_proj.weight": torch.full((32, 4, 3, 3), 0.2), "previous_proj.bias": torch.zeros(32)}
+    save_file(looking, folder / "looking.safetensors")
     wide = {n: t.new_zeros(t.shape[0], 2048) if ".to_k_lm" in n else t for n, t in trained.items()}
     save_file(wide, folder / "sdxl.safetensors")
     other = {n: t for n, t in motion_tensors("v3").items() if "blocks.3" not in n}
@@ -161,6 +164,12 @@ def test_a_saved_value_of_features_does_nothing_without_a_file_that_has_them(com
     assert np.array_equal(frames(comfy, graph(**off, features=1.0)), full_frames)
 
 
+def test_the_last_finished_frame_is_looked_at_in_every_chunk(comfy, graph, full_frames, animate_nets):
+    """With tokens off, so that nothing but the frame itself is seen; batches of single frames: see test_bindings."""
+    seen = frames(comfy, graph(animate_net="looking.safetensors", landmark_tokens=0, placement_tokens=0))
+    assert (np.abs(seen - full_frames).mean((1, 2, 3)) > 0.1).all()
+
+
 def small_graph(portrait_name: str, first: int = 99, **changes) -> dict:
     """Four frames of a picture, elsewhere from one frame on, drawn."""
     control = {"motion_module": "none", "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "overlap": 4}
@@ -219,5 +228,5 @@ def test_the_list_shows_animate_nets_only(comfy, animate_nets):
     listed = comfy.get_json("/object_info/PortraitTalkAnimateNetControl")["PortraitTalkAnimateNetControl"]
     kind, options = listed["input"]["optional"]["animate_net"]
     names = options["options"] if kind == "COMBO" else kind
-    file_names = {"trained.safetensors", "untrained.safetensors", "plain.safetensors", "sdxl.safetensors"}
+    file_names = {f"{name}.safetensors" for name in ("trained", "untrained", "plain", "looking", "sdxl")}
     assert set(names) == {"none", *file_names}

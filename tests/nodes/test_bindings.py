@@ -18,6 +18,7 @@ from diffusers_denoise import (
     WINDOW,
     animate_tokens,
     control_of,
+    looking_back,
     merged_lora,
     moving_diffusers,
     random_animate,
@@ -100,6 +101,7 @@ CASES = {
     "tokens_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4], "animate": ANIMATE}},
     "follow": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "follow": True}}},
     "features": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "features": 1.3}}},
+    "looking_back": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "file": "looking"}}},
     "reuse_1": {"identity": [FACE], "control": {"strengths": [0.7]}, **STEPS},
     "reuse": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
     "reuse_again": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **MORE_STEPS},
@@ -131,6 +133,7 @@ def inputs():
         "odd": torch.randn(1, 9, 48),  # ComfyUI does not join it with seven tokens: positive and negative run alone
         "tokens": torch.randn(2, 8, 48),
         "long": torch.randn(40, 4, 8, 8) * SIGMA,
+        "last": torch.randn(1, 4, 8, 8),
         "styles": torch.randn(45, 8),
         "style_strengths": torch.rand(45) + 0.5,
         "points": torch.rand(45, 478, 3) * 0.3 + torch.rand(45, 1, 3) * 0.5,  # a face that jumps about
@@ -150,6 +153,7 @@ def through_comfy(inputs, tmp_path_factory):
     save_motion_modules(random_motion(), folder / "motion.safetensors")
     for name in ("trained", "untrained"):
         save_animate_net(random_animate(name == "trained"), folder / f"animate_{name}.safetensors")
+    save_animate_net(random_animate(previous=True), folder / "animate_looking.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
     for name in ("trained", "untrained"):
         save_style_attention(style_attention(trained=name == "trained"), folder / f"style_{name}.safetensors")
@@ -302,6 +306,25 @@ def test_animate_nets_own_modules_are_the_same(case, through_comfy, adapter, inp
     close(through_comfy[case], expected)
     baseline = "control" if case == "tokens" else "tokens"
     assert (through_comfy[case] - through_comfy[baseline]).abs().max() > 10 * TOLERANCE
+
+
+def test_the_last_finished_frame_is_the_same(through_comfy, adapter, inputs):
+    """An AnimateNet trained with previous = true: the frame's latents in the ControlNet, its placement as tokens."""
+    control = control_of(range(3))
+    with looking_back(control, inputs):
+        close(
+            through_comfy["looking_back"], through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control)
+        )
+    assert (through_comfy["looking_back"] - through_comfy["tokens"]).abs().max() > 10 * TOLERANCE
+
+
+def test_a_painter_that_looks_back_shows_each_batch_the_last_frame_of_the_one_before(through_comfy, inputs):
+    """A video begins with the draft of its first frame. Finished frames are not painted once more."""
+    looked = through_comfy["looked_back"]
+    assert looked["frames"] == [2, 2] and looked["overlap"] == 2
+    shown, scale = torch.tensor(looked["shown"]), 0.18215  # between a LATENT and what SD1.5 sees
+    torch.testing.assert_close(shown[0], scale * inputs["x"][:1])
+    torch.testing.assert_close(shown[1], scale * torch.tensor(looked["last"]))
 
 
 def test_tokens_in_calls_apart_are_the_same(through_comfy, adapter, inputs):

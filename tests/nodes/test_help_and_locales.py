@@ -29,6 +29,7 @@ NODES = (
     "PortraitTalkRenderPortrait",
     "PortraitTalkLoadFaceEmbedding",
     "PortraitTalkBlendFaces",
+    "PortraitTalkPersonMask",
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",

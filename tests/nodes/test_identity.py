@@ -104,6 +104,31 @@ def test_plain_is_what_ksampler_gives(comfy, plain):
     assert np.abs(frames(comfy, prompt) - plain).max() <= 1  # rounded once here, once there
 
 
+def test_a_mask_is_what_set_latent_noise_mask_does(comfy, plain):
+    """A soft mask of another size, one for both frames; a latent's own mask counts where none is connected."""
+    mask = {
+        "20": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 40, "height": 48}},
+        "21": {
+            "class_type": "FeatherMask",
+            "inputs": {"mask": ["20", 0], "left": 30, "top": 0, "right": 0, "bottom": 9},
+        },
+        "22": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["21", 0]}},
+    }
+    connected = frames(comfy, without_face(painting(mask=["21", 0])) | mask)
+    own = frames(comfy, without_face(painting(latent=["22", 0])) | mask)
+    sampler = painting()["7"]["inputs"]
+    names = ("model", "positive", "negative", "seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
+    prompt = without_face(painting()) | mask
+    prompt["7k"] = {
+        "class_type": "KSampler",
+        "inputs": {name: sampler[name] for name in names} | {"latent_image": ["22", 0]},
+    }
+    prompt["7"] = {"class_type": "VAEDecode", "inputs": {"samples": ["7k", 0], "vae": ["1", 2]}}
+    expected = frames(comfy, prompt)
+    assert np.abs(connected - expected).max() <= 1 and np.array_equal(own, connected)
+    assert np.abs(connected - plain).mean() > 1
+
+
 def test_another_packs_patch_and_ours_both_act(comfy, with_face, plain):
     chained = painting()
     chained["8"] = {"class_type": "PatchAttention", "inputs": {"model": ["1", 0], "amount": 0.5}}

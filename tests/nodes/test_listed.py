@@ -20,6 +20,7 @@ NODES = {
     "PortraitTalkRenderPortrait": "Render Portrait",
     "PortraitTalkLoadFaceEmbedding": "Load Face Embedding",
     "PortraitTalkBlendFaces": "Blend Faces",
+    "PortraitTalkPersonMask": "Person Mask",
     "PortraitTalkLoadIdentityAdapter": "Load Identity Adapter",
     "PortraitTalkAnimateNetControl": "AnimateNet Control",
     "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
@@ -132,7 +133,7 @@ def test_help_names_every_input_and_output(object_info):
 def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
     (names,) = comfy.get_json("/workflow_templates").values()
     ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
-    ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait", "everything"}
+    ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait", "everything", "edit_by_text"}
     ours |= {"keypoint_portrait", "keypoint_dub", "mouth_opening"}
     ours |= {"dub_lips", "dub_then_repaint", "fix_lips_of_a_generated_clip"}
     assert set(names) == ours

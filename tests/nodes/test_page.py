@@ -129,7 +129,7 @@ def test_page_runs_the_quick_portrait(browser, short_speech):
 def test_page_runs_speak_in_their_style(browser, short_speech):
     """Nothing is downloaded; the plot is shown."""
     shown, inputs = run(browser, with_speech("speak_in_their_style", short_speech), "speak_in_their_style")
-    expected = {"preset": "of the reference", "strength": 1, "noise": 0.1, "seed": 0, "extractor": "none"}
+    expected = {"preset": "of the reference", "strength": 1, "noise": 0.1, "seed": 0, "extractor": "built-in"}
     expected |= {"style_attention": "none", "fps": 25, "face_index": 0}
     assert {key: inputs["PortraitTalkStylePrior"][key] for key in expected} == expected
     assert isinstance(inputs["PortraitTalkAudioToLandmarks"]["style"], list)

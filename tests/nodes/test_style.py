@@ -393,7 +393,7 @@ def test_a_bad_style_file_is_told(comfy, bad_files, portrait_name, short_speech,
 def test_the_lists_show_what_belongs_there(comfy, style_files):
     inputs = comfy.get_json("/object_info/PortraitTalkStylePrior")["PortraitTalkStylePrior"]["input"]["optional"]
     lists = {name: spec[1]["options"] if spec[0] == "COMBO" else spec[0] for name, spec in inputs.items()}
-    assert set(lists["extractor"]) - {HEARING} == {"none", EXTRACTOR}
+    assert set(lists["extractor"]) - {HEARING} == {"none", "built-in", EXTRACTOR}
     assert set(lists["style_attention"]) == {"none", TRAINED, UNTRAINED}
 
 

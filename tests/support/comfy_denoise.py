@@ -33,6 +33,7 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     results["interrupted"] = interrupted(unet_binding, inputs, folder)
     results["cancelled"] = {str(keep): cancelled(folder, unet_binding, keep) for keep in (True, False)}
     results["nested"] = nested(folder, unet_binding)
+    results["looked_back"] = looked_back(folder, unet_binding, inputs)
     (folder / "results.json").write_text(json.dumps(results))
 
 
@@ -126,6 +127,26 @@ def painted(folder: Path, unet_binding) -> dict:
         name: _paint_once(painters, tiny_model(folder, torch.float16), name, sampling, text)
         for name in ("sound", "overflow", "broken", "full", "too full")
     }
+
+
+def looked_back(folder: Path, unet_binding, inputs) -> dict:
+    """What a painter that looks back shows of two batches, one after the other, and how many frames it gives."""
+    import torch
+
+    painters = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.painter"))
+    sampling = painters.Sampling(seed=0, steps=1, cfg=1.0, sampler_name="euler", scheduler="normal", denoise=1.0)
+    text = [[torch.randn(1, 7, 48), {}]]
+    painter = painters.ComfyPainter(
+        tiny_model(folder), NoVae(), (text, text), sampling, 2, painters.Cursor(), looks_back=True
+    )
+    first = painter.paint_latents(inputs["x"][:2], None)
+    shown = [painter.cursor.last.tolist()]
+    second = painter.paint_latents(inputs["x"][:2], None, 2, first.latents)
+    shown.append(painter.cursor.last.tolist())
+    return {
+        "shown": shown, "last": first.latents[-1:].tolist(), "frames": [len(first.frames), len(second.frames)],
+        "overlap": painter.overlap,
+    }  # fmt: skip
 
 
 def _paint_once(painters, model, name: str, sampling, text) -> dict:
@@ -296,7 +317,7 @@ def denoised(unet_binding, inputs, folder: Path, case: dict, recorder: CallRecor
     model = with_identity(unet_binding, tiny_model(folder, dtype), folder, inputs["tokens"], case)
     texts = [[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]]
     if case.get("control"):
-        texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs["points"], recorder)
+        texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs, recorder)
     if case.get("style"):
         model = styled(unet_binding, folder, model, case["style"], inputs)
     if case.get("window"):
@@ -345,8 +366,8 @@ def track_of(core: str, points):
     return kind(points, torch.ones(len(points), dtype=torch.bool), Fraction(25), 400, 400)
 
 
-def animated(unet_binding, folder: Path, case: dict, points):
-    """A tiny AnimateNet of a file, bound to a track."""
+def animated(unet_binding, folder: Path, case: dict, points, cursor):
+    """A tiny AnimateNet of a file, bound to a track; one that looks back sees `cursor`'s last frame."""
     core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
     nets = importlib.import_module(f"{core}.renderers.animatenet.animate_net")
@@ -355,7 +376,7 @@ def animated(unet_binding, folder: Path, case: dict, points):
     if case.get("follow"):
         track = animates.rate_limited(track)
     options = nets.AnimateOptions(*case.get("tokens", (1.0, 1.0)))
-    return animates, animates.BoundAnimate(animates.managed_animate(net), track, options)
+    return animates, animates.BoundAnimate(animates.managed_animate(net), track, options, cursor=cursor)
 
 
 def caching_net(network, load_device):
@@ -384,7 +405,7 @@ def caching_net(network, load_device):
     return CachingNet(network, load_device=load_device)
 
 
-def controlled(unet_binding, folder: Path, texts, model, case: dict, points, recorder: CallRecorder):
+def controlled(unet_binding, folder: Path, texts, model, case: dict, inputs, recorder: CallRecorder):
     """Both conditionings with tiny ControlNets, one for each strength, and the MODEL with feature attention."""
     import comfy.controlnet
     import torch
@@ -396,8 +417,9 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, rec
     network.load_state_dict(names)
     recorder.attach(network, case.get("fail", False))
     cpu, animate = torch.device("cpu"), None
+    cursor = controls.Cursor(case.get("first", 0), inputs["last"])
     if case.get("animate"):
-        animates, animate = animated(unet_binding, folder, case["animate"], points)
+        animates, animate = animated(unet_binding, folder, case["animate"], inputs["points"], cursor)
         model = animates.with_features(model, animate.patcher, animate.features, case["animate"].get("features", 0.0))
     for strength in case["strengths"]:
         net = comfy.controlnet.ControlNet(network, load_device=cpu)
@@ -411,8 +433,8 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, rec
                      for text in texts]  # fmt: skip
             continue
         control = controls.ComfyFrameControl(
-            net, hints_of, controls.Cursor(case.get("first", 0)), strength, maps=everywhere(case.get("weight")),
-            animate=animate, reuse_every=case.get("reuse_every", 1),
+            net, hints_of, cursor, strength, maps=everywhere(case.get("weight")), animate=animate,
+            reuse_every=case.get("reuse_every", 1),
         )  # fmt: skip
         texts = controls.with_control(texts, control)
     return texts, model

@@ -37,14 +37,28 @@ FACE = {"strength": 0.8}
 ANIMATE = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
 
 
-def random_animate(trained: bool = True):
+def random_animate(trained: bool = True, previous: bool = False):
     """An AnimateNet with feature attention, whose values are random or, untrained, zero."""
-    net = new_animate_net(tiny_controlnet(), features=True)
+    net = new_animate_net(tiny_controlnet(), features=True, previous=previous)
     draw = torch.Generator().manual_seed(9)
     for name, weight in net.named_parameters():
         if trained and ".to_v_" in name:
             weight.data.normal_(std=2.0 if "features" in name else 0.5, generator=draw)
+    if previous:
+        net.previous_proj.weight.data.normal_(std=0.3, generator=draw)
     return net.eval().requires_grad_(False)
+
+
+@contextmanager
+def looking_back(control, inputs):
+    """Context in which a ControlNet also sees the last finished frame, and where the head stood before each frame."""
+    track = track_of(inputs)
+    own = placements(track)
+    conditions, net = track_conditions(track, torch.cat([own[:1], own[:-1]])), random_animate(previous=True)
+    options = AnimateOptions(*ANIMATE["tokens"])
+    with bind_animate(control.network, net, conditions, lambda: control.frames, options) as tokens:
+        tokens.previous = inputs["last"]
+        yield
 
 
 @contextmanager

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
-from ...motion.blink import blink_curve
-from ...motion.expression import expression_of
-from ...motion.head import head_motion
-from ...motion.life import life_of
+import torch
+from torch import Tensor
+
+from ...motion.blink import Blinks
+from ...motion.expression import timeline_of
+from ...motion.head import HeadDrift
+from ...motion.life import Life
 from ...motion.options import MotionOptions
 from ...motion.rig import SPAN, make_rig, plan_landmarks
-from ...motion.stress import brow_curve, stress_curve
+from ...motion.smoothing import frame_times_s
+from ...motion.stress import REACH_S, brow_curve, stress_curve, stress_reach
 from ...motion.style_factors import own_smile, style_factors, styled_mouth
 from ...progress import Progress
-from ...types import LandmarkTrack, MotionPlan, Speech
+from ...speech.blocks import in_blocks
+from ...types import MOUTH_PARAMETERS, LandmarkTrack, MotionPlan, MouthCurves, Speech, joined_plans
 from ..raw_engine import counted_in_frames
-from .mouth import predict_mouth, with_gain
+from .mouth import iterate_natural_mouth, with_gain
 from .spec import SPEC
 
 
@@ -41,13 +48,12 @@ class BuiltinEngine:
         options: MotionOptions | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[LandmarkTrack]:
-        """Consecutive spans of landmarks, see `contract.MotionEngine`; the clip's compact motion plan is made first."""
+        """Consecutive spans of landmarks, see `contract.MotionEngine`; of long clips, made while they are heard."""
         options = options or MotionOptions()
         hearing = counted_in_frames(on_progress, speech.num_frames(options.fps))
-        plan = plan_motion(speech, reference, options, self.network, hearing)
-        rig = make_rig(plan.reference)
-        for start in range(0, len(plan), SPAN):
-            yield plan_landmarks(plan, start, start + SPAN, rig)
+        rig = make_rig(reference)
+        for plan in iterate_plans(speech, reference, options, self.network, hearing):
+            yield plan_landmarks(plan, rig=rig)
 
 
 def plan_motion(
@@ -57,7 +63,18 @@ def plan_motion(
     network: Path | None = None,
     on_progress: Progress | None = None,
 ) -> MotionPlan:
-    """Motion plan of a whole clip.
+    """Motion plan of a whole clip: the pieces of `iterate_plans`, joined."""
+    return joined_plans(list(iterate_plans(speech, reference, options, network, on_progress)))
+
+
+def iterate_plans(
+    speech: Speech,
+    reference: LandmarkTrack,
+    options: MotionOptions | None = None,
+    network: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[MotionPlan]:
+    """Motion plan of a clip, piece by piece.
 
     Args:
         speech: the clip.
@@ -66,19 +83,51 @@ def plan_motion(
         network: a file that `portraittalk train mouth` wrote; None is the built-in network.
         on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
-    Returns:
-        ceil(seconds · fps) frames.
+    Yields:
+        Plans of `SPAN` frames, the last may be shorter; together ceil(seconds · fps) frames.
     """
     options = options or MotionOptions()
-    natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network, on_progress)
-    factors, count = style_factors(options, own_smile(reference)), len(natural)
-    stress = stress_curve(natural, options.fps)
-    blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
-    head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
-    brow = brow_curve(stress, options.fps) * factors.brow
-    life = life_of(options, reference, factors, natural, head)
-    mouth = with_gain(styled_mouth(natural, factors), options.gains(count))
-    return MotionPlan(
-        reference, mouth, blink, brow, life.head, options.fps, factors.smile,
-        expression_of(options, count), life.gaze, life.shoulders,
-    )  # fmt: skip
+    fps, factors = options.fps, style_factors(options, own_smile(reference))
+    count, done = speech.num_frames(fps), 0
+    gains, timeline, times = options.gains(count), timeline_of(options), frame_times_s(count, fps)
+    blinks = Blinks(fps, factors.blink_rate, options.seed, factors.blink_time, count / float(fps))
+    drift = HeadDrift(options.seed, factors.head, factors.head_shift, factors.head_pace)
+    life = Life(options, reference, factors)
+    for rows, stresses, first in _with_stress(iterate_natural_mouth(speech, options, network, on_progress), fps):
+        span = slice(done, done + len(rows))
+        done = span.stop
+        natural, brow, moments = MouthCurves(*rows[:, :-2].unbind(1)), rows[:, -1] * factors.brow, times[span]
+        lively = life.next(moments, natural, drift.at(moments, rows[:, -2]))
+        yield MotionPlan(
+            reference, with_gain(styled_mouth(natural, factors), gains[span]), blinks.next(moments, stresses, first),
+            brow, lively.head, fps, factors.smile, timeline.at(moments), lively.gaze, lively.shoulders,
+        )  # fmt: skip
+
+
+def _with_stress(mouth: Iterable[Tensor], fps: Fraction) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Mouth curves, stress and brows, and the stress around them.
+
+    Args:
+        mouth: blocks of (m, 7) curves at gain 1.
+        fps: frames per second.
+
+    Yields:
+        (n, 9) `SPAN` frames of curves, stress and brows, the last may be fewer; (S,) the stress of the frames around,
+        and the number of the first of these.
+    """
+
+    def stressed(curves: Tensor) -> Tensor:
+        stress = stress_curve(MouthCurves(*curves.unbind(1)), fps)
+        return torch.cat([curves, stress[:, None], brow_curve(stress, fps)[:, None]], 1)
+
+    around = math.ceil(2 * REACH_S * float(fps)) + 1  # frames that a blink may look back and ahead
+    reach = stress_reach(fps)
+    held, first, begins = torch.empty(0, len(MOUTH_PARAMETERS) + 2), 0, 0  # rows from `first`; the next span's begin
+    for block in itertools.chain(in_blocks(stressed, mouth, reach, reach, SPAN), [None]):
+        held = held if block is None else torch.cat([held, block])
+        while (left := first + len(held) - begins) >= SPAN + around or (block is None and left > 0):
+            start = begins - first
+            yield held[start : start + SPAN], held[:, -2], first
+            begins = min(begins + SPAN, first + len(held))
+            cut = max(0, begins - around - first)
+            held, first = held[cut:], first + cut

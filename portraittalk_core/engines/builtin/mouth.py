@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ...motion.options import MotionOptions
-from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
+from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_blocks
 from ...motion.speaking_gate import speaking_gate
 from ...progress import Progress
-from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
-from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
+from ...speech.blocks import every_other, in_blocks, in_step
+from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands, log_mel
+from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_and_level, iterate_activity
 from ...types import MOUTH_PARAMETERS, MouthCurves, Speech
-from .mouth_model import load_mouth, run_mouth
+from .mouth_model import PRESSED, iterate_mouth, load_mouth, run_mouth
 from .mouth_net import MelStatistics, MouthNet, measure_mel
 
 log = logging.getLogger(__name__)
@@ -25,11 +28,13 @@ log = logging.getLogger(__name__)
 _ROUNDING, _PRESS = MOUTH_PARAMETERS.index("rounding"), MOUTH_PARAMETERS.index("press")
 
 OUTPUT_HZ = 50
-MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
+DIGESTED = 24  # blocks of 2.5 s, by which a longer clip is judged
+LEAST_SPOKEN = 200  # frames of 10 ms in a digest; one that holds less speech does not stand for its clip
+SMOOTHING_S = 4.0  # after so long the smoothing has forgotten what was before
+GATE_REACH = 32  # frames of 10 ms, which the speaking gate looks back and ahead
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MAX_STRETCH = 1.7  # a clip that moves the network little is not made to shout
-PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 MIN_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 
@@ -50,58 +55,120 @@ def predict_mouth(
     Raises:
         MissingDependency, InputError: `network` is missing or of another kind.
     """
-    net = load_mouth(network)
-    num_frames = speech.num_frames(options.fps)
-    outputs, activity = _run_network(net, speech, options.silence_gate_db, on_progress)
-    spoken = activity > 0.5
-    if int(spoken.sum()) < MIN_SPOKEN:
+    natural = torch.cat(list(iterate_natural_mouth(speech, options, network, on_progress)))
+    return with_gain(MouthCurves(*natural.unbind(1)), options.gains(len(natural)))
+
+
+def iterate_natural_mouth(
+    speech: Speech, options: MotionOptions, network: Path | None = None, on_progress: Progress | None = None
+) -> Iterator[Tensor]:
+    """Blocks of `predict_mouth` at gain 1, (n, 7) with columns as MOUTH_PARAMETERS.
+
+    Of a clip of a minute and less, all is heard first. A longer one is judged by a digest, and heard as it goes on:
+    its first block comes when half a minute has been heard.
+    """
+    net, fps = load_mouth(network), options.fps
+    curves = _curves(net, speech, options.silence_gate_db, on_progress)
+    if curves is None:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
-        return MouthCurves.closed(num_frames)
-    curves = _fit(outputs[:, : len(MOUTH_PARAMETERS)], spoken) * speaking_gate(activity)[: 2 * len(outputs) : 2, None]
-    times = frame_times_s(num_frames, options.fps) - options.offset_ms / 1000
-    framed = torch.stack([sample_at(curve, OUTPUT_HZ, times) for curve in curves.T], 1)
+        yield torch.zeros(speech.num_frames(fps), len(MOUTH_PARAMETERS))
+        return
+    times = frame_times_s(speech.num_frames(fps), fps) - options.offset_ms / 1000
+    framed = sample_blocks(curves, OUTPUT_HZ, times)
     if options.smoothing > 0:
-        framed = one_euro_smoothing(framed, options.fps, options.smoothing)
-    natural = MouthCurves(*framed.unbind(1))
-    return with_gain(natural, options.gains(num_frames))
+        reach = math.ceil(SMOOTHING_S * float(fps))
+        framed = in_blocks(
+            lambda part: one_euro_smoothing(part, fps, options.smoothing), framed, reach, reach, 2 * reach
+        )
+    yield from framed
 
 
-def _run_network(
-    net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None
-) -> tuple[Tensor, Tensor]:
-    """The network's outputs, (M, 8) at 50 Hz, and voice activity, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
+@dataclass(frozen=True)
+class _Hearing:
+    """What a network makes of a clip, and what it is measured against."""
+
+    outputs: Tensor  # (M, 8) at 50 Hz
+    activity: Tensor  # (2 M or 2 M − 1,) 0..1 at 100 Hz: whether somebody speaks
+    statistics: MelStatistics
+    loud: Tensor | None  # () decibels of the voice's level; None where there is none
+
+    @property
+    def num_spoken(self) -> int:
+        """Frames of 10 ms in which somebody speaks."""
+        return int((self.activity > 0.5).sum())
+
+    @property
+    def range(self) -> MouthRange:
+        """The range of the outputs while somebody speaks."""
+        outputs = self.outputs[:, : len(MOUTH_PARAMETERS)]
+        speaking = (self.activity > 0.5)[: 2 * len(outputs) : 2]
+        return MouthRange.of(outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)])
+
+
+def _curves(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None) -> Iterable[Tensor] | None:
+    """Blocks of a clip's curves (m, 7) at 50 Hz, fitted and closed where nobody speaks; None where nobody ever does."""
+    if len(speech.waveform) > DIGESTED * BLOCK * HOP:
+        digest = _hear(net, digest_of(speech), gate_db)
+        if digest.num_spoken >= LEAST_SPOKEN:
+            return _heard_as_it_goes(net, speech, gate_db, digest, on_progress)
+    whole = _hear(net, speech, gate_db, on_progress)
+    if whole.num_spoken < MIN_SPOKEN:
+        return None
+    gate = speaking_gate(whole.activity)[: 2 * len(whole.outputs) : 2, None]
+    return [fit_to(whole.outputs[:, : len(MOUTH_PARAMETERS)], whole.range) * gate]
+
+
+def _hear(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None) -> _Hearing:
+    """A clip heard as a whole."""
     levels: list[Tensor] = []
-    total = max(1, len(speech.waveform) // (10 * HOP))
 
     def with_levels() -> Iterator[Tensor]:
         for block in blocks:
             levels.append(level_of_bands(block, SPEECH_BANDS_HZ))
-            if on_progress:
-                on_progress(min(len(levels) * BLOCK // 10, total), total)
             yield block
 
-    if len(speech.waveform) <= MEASURED_BLOCKS * BLOCK * HOP:
-        blocks = list(iterate_log_mel(speech))  # small enough to be kept
+    blocks: Iterable[Tensor] = _counted(iterate_log_mel(speech), speech, on_progress)
+    if len(speech.waveform) <= DIGESTED * BLOCK * HOP:
+        blocks = list(blocks)  # small enough to be kept
         statistics = measure_mel(torch.cat(blocks))
     else:
-        blocks = iterate_log_mel(speech)
-        statistics = _sampled_statistics(speech)
+        statistics = measure_mel(log_mel(digest_of(speech)))
     outputs = run_mouth(net, with_levels(), statistics)
-    return outputs, activity_of_levels(torch.cat(levels), speech, gate_db)
+    activity, loud = activity_and_level(torch.cat(levels), speech, gate_db)
+    return _Hearing(outputs, activity, statistics, loud)
 
 
-def _sampled_statistics(speech: Speech) -> MelStatistics:
-    """Mel statistics of blocks spread evenly over a long clip."""
+def _heard_as_it_goes(
+    net: MouthNet, speech: Speech, gate_db: float, digest: _Hearing, on_progress: Progress | None
+) -> Iterator[Tensor]:
+    """Blocks of curves (m, 7) of a clip; what is measured of a whole clip is its digest's."""
+    mels = itertools.tee(_counted(iterate_log_mel(speech), speech, on_progress))
+    levels = (level_of_bands(block, SPEECH_BANDS_HZ) for block in mels[0])
+    activity = iterate_activity(levels, speech, gate_db, digest.loud)
+    gates = every_other(in_blocks(speaking_gate, activity, GATE_REACH, GATE_REACH))
+    range_ = digest.range
+    for outputs, gate in in_step(iterate_mouth(net, mels[1], digest.statistics), gates):
+        yield fit_to(outputs[:, : len(MOUTH_PARAMETERS)], range_) * gate[:, None]
+
+
+def _counted(mel_blocks: Iterator[Tensor], speech: Speech, on_progress: Progress | None) -> Iterator[Tensor]:
+    """The same blocks; tells how many tenths of seconds of a clip have been read."""
+    total, done = max(1, len(speech.waveform) // (10 * HOP)), 0
+    for block in mel_blocks:
+        done += len(block)
+        if on_progress:
+            on_progress(min(done // 10, total), total)
+        yield block
+
+
+def digest_of(speech: Speech) -> Speech:
+    """A minute of a longer clip: pieces of 2.5 s, spread evenly over it, one after another.
+
+    A clip's loudness, its sound and how far its mouth opens are measured on it.
+    """
     size = BLOCK * HOP
-    starts = torch.linspace(0, len(speech.waveform) - size, MEASURED_BLOCKS).long().tolist()
-    pieces = (Speech(speech.waveform[start : start + size]) for start in starts)
-    return measure_mel(torch.cat([block for piece in pieces for block in iterate_log_mel(piece)]))
-
-
-def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
-    """(M, 7) outputs within their ranges; opening and jaw scaled so that the clip's loudest vowels open wide."""
-    speaking = spoken[: 2 * len(outputs) : 2]
-    return fit_to(outputs, MouthRange.of(outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]))
+    starts = torch.linspace(0, len(speech.waveform) - size, DIGESTED).long().tolist()
+    return Speech(torch.cat([speech.waveform[start : start + size] for start in starts]), speech.source)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Loading and inference of the mouth network: over clips of any length, and streaming."""
+"""Loading and inference of the mouth and closure networks: over clips of any length, and streaming."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
 from ...weights.load import load_strict, read_metadata, read_tensors
+from .closure_net import ClosureNet, with_closures
 from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
@@ -30,7 +31,9 @@ from .mouth_net import (
 )
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
-KIND = "portraittalk mouth network"
+CLOSURES = Path(__file__).with_name("closures.safetensors")
+KIND, CLOSURE_KIND = "portraittalk mouth network", "portraittalk closure network"
+PRESSED = (0.15, 0.5)  # the mouth network's press at which lips begin to meet, and meet: half a closure is none
 MAX_WIDTH = 4096  # channels; ours has 96
 CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
@@ -73,30 +76,66 @@ def _width(metadata: dict[str, str], name: str) -> int:
     return parse_whole(width, f"the width in {name}", 1, MAX_WIDTH)
 
 
+def save_closures(net: ClosureNet, path: Path, card: dict[str, object]) -> None:
+    """Write a closure network and its model card, in half precision."""
+    metadata = {"kind": CLOSURE_KIND, "config": json.dumps({"width": net.width})}
+    metadata["card"] = json.dumps(card, ensure_ascii=False)
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
+    save_tensors(tensors, path, metadata)
+
+
+@lru_cache(maxsize=4)
+def load_closures(path: Path = CLOSURES) -> ClosureNet:
+    """The built-in closure network, or one that `portraittalk train closures` wrote.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: a file of another kind.
+    """
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    if metadata.get("kind") != CLOSURE_KIND:
+        raise InputError(f"{path.name} is not a closure network; give a file that `portraittalk train closures` wrote.")
+    return load_strict(ClosureNet(_width(metadata, path.name)), tensors, path.name)
+
+
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
-    """Outputs of a network for a whole clip; the same in blocks as at once.
+    """Outputs of a network for a whole clip: the blocks of `iterate_mouth`, joined."""
+    return torch.cat(list(iterate_mouth(net, mel_blocks, statistics)))
+
+
+def iterate_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Iterator[Tensor]:
+    """Outputs of a network for a clip; the same in blocks as at once.
 
     Args:
         net: the network.
         mel_blocks: (≤ M, 80) decibels each, 100 frames a second.
         statistics: of the clip.
 
-    Returns:
-        (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
+    Yields:
+        (n, 8) at 50 Hz, together ceil(M / 2), value j at 20 ms · j; columns as OUTPUTS.
     """
-    outputs, frames = [], torch.empty(0, NUM_MELS)
+    frames = torch.empty(0, NUM_MELS)
     num_done = 0  # of `frames` whose output has been made
+    for block in mel_blocks:
+        frames = torch.cat([frames, statistics.normalise(block)])
+        if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
+            continue
+        until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
+        yield _outputs(net, frames)[num_done // STRIDE : until // STRIDE]
+        cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
+        frames, num_done = frames[cut:], until - cut
+    yield _outputs(net, frames)[num_done // STRIDE :]
+
+
+def _outputs(net: MouthNet, frames: Tensor) -> Tensor:
     with one_torch_thread(), torch.inference_mode():
-        for block in mel_blocks:
-            frames = torch.cat([frames, statistics.normalise(block)])
-            if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
-                continue
-            until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
-            outputs.append(net(frames[None])[0, num_done // STRIDE : until // STRIDE])
-            cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            frames, num_done = frames[cut:], until - cut
-        outputs.append(net(frames[None])[0, num_done // STRIDE :])
-    return torch.cat(outputs)
+        return _closed(net(frames[None])[0], frames)
+
+
+def _closed(outputs: Tensor, frames: Tensor) -> Tensor:
+    """(T, 8) outputs with the closures of (≤ 2 T, 80) frames."""
+    closed, tucked = load_closures().closing(frames[None])
+    return with_closures(outputs, closed[0], tucked[0], PRESSED)
 
 
 _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
@@ -144,7 +183,8 @@ class LiveMouth:
             return torch.empty(0, len(OUTPUTS))
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
-            outputs = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
+            frames = self._statistics.normalise(self._mel[start:])
+            outputs = _closed(self.net.live(frames[None])[0], frames)
         answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._span, self._answered = (self._answered, ready), ready
         return answer

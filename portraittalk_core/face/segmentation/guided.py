@@ -42,8 +42,37 @@ def guided_upsampled(
 def _box(x: Tensor, radius: int) -> Tensor:
     """Means over squares of 2 · radius + 1; beyond the border its pixels repeat."""
     side = 2 * radius + 1
-    rows = F.avg_pool2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), (1, side), 1)
-    return F.avg_pool2d(F.pad(rows, (0, 0, radius, radius), mode="replicate"), (side, 1), 1)
+    rows = sliding_sum(F.pad(x, (radius, radius, radius, radius), mode="replicate"), side, 3)
+    return sliding_sum(rows, side, 2) / side**2
+
+
+def sliding_sum(x: Tensor, length: int, axis: int) -> Tensor:
+    """Sums of `length` neighbours along an axis, which gets `length` − 1 shorter; by sums of 1, 2, 4, 8 … neighbours.
+
+    Source: the decomposition of windows into powers of two is common; torch's pooling adds every window anew.
+    """
+    count, total, done, width = x.shape[axis] - length + 1, None, 0, 1
+    while True:
+        if length & width:
+            part = x.narrow(axis, done, count)
+            total = part if total is None else total + part
+            done += width
+        if 2 * width > length:
+            return total
+        size = x.shape[axis] - width
+        x = x.narrow(axis, 0, size) + x.narrow(axis, width, size)
+        width *= 2
+
+
+def sliding_max(x: Tensor, length: int, axis: int) -> Tensor:
+    """Maxima of `length` neighbours along an axis, which gets `length` − 1 shorter."""
+    width = 1
+    while width < length:
+        step = min(width, length - width)
+        size = x.shape[axis] - step
+        x = torch.maximum(x.narrow(axis, 0, size), x.narrow(axis, step, size))
+        width += step
+    return x
 
 
 def _solved(matrix: list[Tensor], right: Tensor) -> Tensor:

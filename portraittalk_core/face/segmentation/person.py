@@ -18,7 +18,7 @@ from ...errors import InputError, MissingDependency
 from ...threads import one_torch_thread
 from ...types import check_picture
 from ..topology import FACE_OVAL
-from .guided import guided_upsampled
+from .guided import guided_upsampled, sliding_max
 from .network import SIDE_PX, SelfieSegmentation
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "selfie_segmentation.safetensors"
@@ -88,7 +88,8 @@ def portrait_mask(picture: Tensor, points_px: Tensor) -> Tensor | None:
 def grown(mask: Tensor, radius: int) -> Tensor:
     """(B, C, H, W) maxima over squares of 2 · radius + 1 pixels."""
     side = 2 * radius + 1
-    return F.max_pool2d(F.max_pool2d(mask, (1, side), 1, (0, radius)), (side, 1), 1, (radius, 0))
+    padded = F.pad(mask, (radius, radius, radius, radius), value=float("-inf"))
+    return sliding_max(sliding_max(padded, side, 3), side, 2)
 
 
 def _is_person(around: Tensor, mask: Tensor, points_px: Tensor) -> bool:

@@ -45,7 +45,8 @@ def previous_hook(projection: nn.Module, latents: Callable[[], Tensor | None]) -
                 f"the last frame's latents are {tuple(known.shape)}, which are no previous frames of {len(out)} rows "
                 f"of {out.shape[2]}x{out.shape[3]}."
             )
-        added = projection(known.to(projection.weight)).to(out)
+        # where the rows are: ComfyUI's layers may have their weights elsewhere, and bring them
+        added = projection(known.to(out.device, projection.weight.dtype)).to(out)
         return out + added.repeat(len(out) // len(known), 1, 1, 1)
 
     return add

@@ -15,18 +15,20 @@ from ...diffusion.denoiser import Condition
 from ...face.segmentation.person import person_mask
 
 EDITS = ("all", "person", "background")  # what is painted
+Segment = Callable[[Tensor], Tensor]  # images (B, 3, H, W) 0..1 → masks of people (B, H, W) 0..1
 
 
-def kept_weights(frames: Tensor, edit: str) -> Tensor | None:
+def kept_weights(frames: Tensor, edit: str, segment: Segment | None = None) -> Tensor | None:
     """(B, 1, H, W) weights 0..1 of what stays, by the mask of the person in each frame; None where all is painted.
 
     Args:
         frames: (B, H, W, 3) float 0..1.
         edit: one of EDITS.
+        segment: tells people from the background; None is `person_mask`.
     """
     if edit == "all":
         return None
-    person = person_mask(frames.movedim(-1, 1))[:, None].to(frames.device)
+    person = (segment or person_mask)(frames.movedim(-1, 1))[:, None].to(frames.device)
     return person if edit == "background" else 1 - person
 
 

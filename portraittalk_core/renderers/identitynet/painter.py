@@ -31,7 +31,7 @@ from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ..animatenet.animate_net import AnimateNet, AnimateOptions, FrameConditions, bind_animate
 from ..animatenet.control import FrameControl
 from ..animatenet.feature_attention import FeatureControl, feature_branches
-from .edit import EDITS, KeptDenoiser, kept_weights
+from .edit import EDITS, KeptDenoiser, Segment, kept_weights
 
 if TYPE_CHECKING:
     from ...diffusion.checkpoint import SD15
@@ -114,6 +114,7 @@ class DiffusersPainter:
         branches: of the cross-attentions by site, such as the face's.
         options: sampler, steps, seed, windows.
         animation: ControlNet, AnimateNet, style and motion modules.
+        segment: tells people from the background, for edits of one of them; None is the package's own network.
     """
 
     def __init__(
@@ -123,11 +124,12 @@ class DiffusersPainter:
         branches: Mapping[int, Sequence[Branch]],
         options: PaintOptions,
         animation: Animation | None = None,
+        segment: Segment | None = None,
     ) -> None:
         if sd15.vae is None:
             raise InputError("the checkpoint holds no VAE; use one that does (any full SD1.5 checkpoint).")
         self.sd15, self.cond, self.branches, self.options = sd15, cond, branches, options
-        self.animation, self._texts = animation or Animation(), TextKeys()
+        self.animation, self.segment, self._texts = animation or Animation(), segment, TextKeys()
         self._kept: tuple[Tensor, Tensor] | None = None  # latents (B, 4, h, w) and weights (B, 1, H, W) that stay
         self._last: Tensor | None = None  # (1, 4, h, w) the last finished frame of the batch at hand
         self.steps, moves = options.sampling.steps, self.animation.moves
@@ -143,7 +145,7 @@ class DiffusersPainter:
         """Repaint frames (B, H, W, 3) float 0..1; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
-        weights = kept_weights(frames, self.options.edit)
+        weights = kept_weights(frames, self.options.edit, self.segment)
         if weights is None:
             return self.paint_latents(self.encode(frames), on_step, first, fixed)
         latents = self.encode(frames)

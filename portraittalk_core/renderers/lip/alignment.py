@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
 from ...errors import InputError
-from .blocks import PictureEncoder, ResBlock, Spade, sampled, sampling_grid
+from .blocks import PictureEncoder, ResBlock, Spade, sampled, sampling_grid, start_as_identity
 from .sizes import SKETCH_CHANNELS, LipConfig, LipSizes
 
 EPSILON = 1e-5  # beside the sum of weights
@@ -29,12 +29,18 @@ class ReferenceFeatures:
     narrow: Tensor  # (1|B, N, n, S, S)
     wide: Tensor  # (1|B, N, w, S/2, S/2)
     entry: Tensor  # (1|B, N, w, S/2, S/2) where the network begins that tells flows: `wide`, or its share of a fusion
-    counts: Tensor  # (N,) how many equal references each one stands for
+    counts: Tensor  # (N,) or (B, N) how many equal references each one stands for
 
     def part(self, first: int, stop: int) -> ReferenceFeatures:
         """References first..stop − 1."""
         whole = self.pictures, self.narrow, self.wide, self.entry
-        return ReferenceFeatures(*(x[:, first:stop] for x in whole), self.counts[first:stop])
+        return ReferenceFeatures(*(x[:, first:stop] for x in whole), self.counts[..., first:stop])
+
+    def of_frames(self, places: Tensor) -> ReferenceFeatures:
+        """For each of B frames its own R (B, R) of the references (1, N, …) that all frames share."""
+        whole = self.pictures, self.narrow, self.wide, self.entry
+        taken = (x[0].permute(0, 2, 3, 1)[places].permute(0, 1, 4, 2, 3) for x in whole)  # channels stay last
+        return ReferenceFeatures(*taken, self.counts[places])
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,12 @@ class Alignment(DenseFlow):
         if not self.half_flow:
             return super()._flows(x, maps)
         x = self.spade_layer_2(self.spade_layer_1(x, maps[0]), maps[1])
-        flow, weight = 2 * self.conv_4(x).float(), self.conv_5(x).float()  # pixels of the full size
-        return tuple(interpolate(y, scale_factor=2, mode="bilinear", align_corners=False) for y in (flow, weight))
+        last = self.conv_4, self.conv_5[0]  # as one convolution: they are narrow
+        weights, biases = (torch.cat([getattr(layer, name) for layer in last]) for name in ("weight", "bias"))
+        both = conv2d(x, weights, biases, padding=1).float()
+        both = torch.cat([2 * both[:, :2], both[:, 2:].sigmoid()], 1)  # pixels of the full size
+        both = interpolate(both, scale_factor=2, mode="bilinear", align_corners=False)
+        return both[:, :2], both[:, 2:]
 
     @torch.no_grad()
     def start_from(self, public: DenseFlow) -> None:
@@ -175,11 +185,7 @@ class Alignment(DenseFlow):
                 "`wide` and `hidden` as they are by default."
             )
         self.load_state_dict(own | taken)
-        nn.init.dirac_(self.fuse.weight)  # the first half of what comes in is the references'
-        nn.init.zeros_(self.fuse.bias)
-        for block in self.blocks:
-            nn.init.zeros_(block.norm2.weight)
-            nn.init.zeros_(block.norm2.bias)
+        start_as_identity(self.fuse, self.blocks)  # the first half of what comes in is the references'
 
 
 def unwarped_mean(references: ReferenceFeatures, batch: int) -> Aligned:
@@ -198,12 +204,13 @@ def no_references(narrow: Tensor, wide: Tensor) -> Aligned:
 def _summed(references: ReferenceFeatures, flow: Tensor, weight: Tensor, batch: int) -> list[Tensor]:
     """Sums over R references of what is warped times its weight, and of the weights."""
     grid = sampling_grid(flow)
-    weight = weight.float().unflatten(0, (batch, -1)) * references.counts[None, :, None, None, None]
+    weight = weight.float().unflatten(0, (batch, -1)) * references.counts[..., None, None, None]
     half = _halved(weight.flatten(0, 1)).unflatten(0, (batch, -1))
 
     def added(x: Tensor, share: Tensor) -> Tensor:
         spread = x.expand(batch, *x.shape[1:]).flatten(0, 1)
-        return (sampled(spread, grid).unflatten(0, (batch, -1)) * share).sum(1)
+        warped = sampled(spread, grid).unflatten(0, (batch, -1))
+        return (warped * share if torch.is_grad_enabled() else warped.mul_(share)).sum(1)
 
     pictures, narrow, wide = (references.pictures, weight), (references.narrow, weight), (references.wide, half)
     return [added(*pictures), added(*narrow), added(*wide), weight.sum(1)]

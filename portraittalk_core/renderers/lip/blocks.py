@@ -30,8 +30,22 @@ def normalised(x: Tensor) -> Tensor:
         return instance_norm(x, eps=NORM_EPSILON)
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     centred = pixels - pixels.mean(1, keepdim=True)
-    scale = (centred.square().mean(1, keepdim=True) + NORM_EPSILON).rsqrt()
-    return (centred * scale if torch.is_grad_enabled() else centred.mul_(scale)).mT.unflatten(2, x.shape[2:])
+    if torch.is_grad_enabled():
+        scale = (centred.square().mean(1, keepdim=True) + NORM_EPSILON).rsqrt()
+        return (centred * scale).mT.unflatten(2, x.shape[2:])
+    variance = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square_() / centred.shape[1]
+    return centred.mul_((variance + NORM_EPSILON).rsqrt_()).mT.unflatten(2, x.shape[2:])
+
+
+def batch_normed(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A convolution and its batch norm; where nothing is learnt they are one convolution, which saves a pass."""
+    if norm.training or torch.is_grad_enabled():
+        return norm(convolution(x))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias - norm.running_mean * scale
+    if convolution.bias is not None:
+        bias = bias + convolution.bias * scale
+    return conv2d(x, convolution.weight * scale[:, None, None, None], bias, convolution.stride, convolution.padding)
 
 
 class SpadeLayer(nn.Module):
@@ -164,7 +178,19 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        return relu(x + self.norm2(self.conv2(relu(self.norm1(self.conv1(x))))))
+        inner = relu(batch_normed(self.conv1, self.norm1, x), inplace=not torch.is_grad_enabled())
+        added = batch_normed(self.conv2, self.norm2, inner)
+        return relu(x + added) if torch.is_grad_enabled() else added.add_(x).relu_()
+
+
+@torch.no_grad()
+def start_as_identity(fuse: nn.Conv2d, blocks: nn.Sequential) -> None:
+    """Let a fusion of two features begin as handing the first ones through: the second ones' share is learnt."""
+    nn.init.dirac_(fuse.weight)
+    nn.init.zeros_(fuse.bias)
+    for block in blocks:
+        nn.init.zeros_(block.norm2.weight)
+        nn.init.zeros_(block.norm2.bias)
 
 
 class PictureEncoder(nn.Module):
@@ -179,8 +205,9 @@ class PictureEncoder(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, S, S) to (B, narrow, S, S) and (B, wide, S/2, S/2)."""
-        narrow = relu(self.conv1_bn(self.conv1(x)))
-        return narrow, relu(self.conv2_bn(self.conv2(narrow)))
+        in_place = not torch.is_grad_enabled()
+        narrow = relu(batch_normed(self.conv1, self.conv1_bn, x), in_place)
+        return narrow, relu(batch_normed(self.conv2, self.conv2_bn, narrow), in_place)
 
 
 def mel_layers(widths: tuple[int, ...], whole: bool = True) -> nn.Sequential:

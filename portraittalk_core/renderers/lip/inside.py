@@ -142,9 +142,15 @@ def explained(
         features, painted = model.with_share(features, share), torch.lerp(aligned, painted, share)
     error, variance = (((true - other).square() * masks).sum() for other in (painted, mean))
     sharp = _gradients(painted, masks) / _gradients(true, masks).clamp(min=1e-9)
-    width_px = float(_widths_px(footage.track)[numbers].median())
-    in_crop = float(torch.stack([(own[0] - own[10]).norm() for own in lips]).median()) * boxes.rule.size
-    return Trial(float(1 - error / variance.clamp(min=1e-9)), float(sharp), width_px / max(in_crop, 1e-3)), features
+    enlarged = enlargement(footage.track, boxes, numbers)
+    return Trial(float(1 - error / variance.clamp(min=1e-9)), float(sharp), enlarged), features
+
+
+def enlargement(track: LandmarkTrack, boxes: LipBoxes, frames: list[int]) -> float:
+    """How many times as wide a mouth is in a film as in the networks' crops of it; in the median of some frames."""
+    ends = [boxes.points01(at, track.points[at, list(_CORNERS)]) for at in frames]
+    in_crop = float(torch.stack([(own[0] - own[1]).norm() for own in ends]).median()) * boxes.rule.size
+    return float(_widths_px(track)[frames].median()) / max(in_crop, 1e-3)
 
 
 def best_share(aligned: Tensor, painted: Tensor, true: Tensor, masks: Tensor) -> float:

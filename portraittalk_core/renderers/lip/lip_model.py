@@ -18,9 +18,10 @@ from ...face.lip_points import LIP_POINTS, NOSE
 from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unwarped_mean
 from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
 from .iplap import encoded
-from .model_base import LipNetworks, masked_half
+from .model_base import LipNetworks, distinct, masked_half
+from .nearest import mouth_lines, nearest_places
 from .rendering import Rendering
-from .sizes import NOSE_TO_CHIN, LipConfig
+from .sizes import NOSE_TO_CHIN, SKETCHES, LipConfig
 
 NOSE_BASE = 2  # of the mesh: between the nostrils
 BELOW_NOSE = 0.75  # more below the nose than on its sides, of its length: a wide open mouth lies inside
@@ -42,6 +43,7 @@ class LipFeatures:
     references: ReferenceFeatures | None  # None where the alignment is ablated
     lips: Tensor | None  # (1|B, M, w, S/2, S/2); None where the lip module is ablated
     share: float = 1.0  # of what is painted, where that is added to aligned references
+    drawn: Tensor | None = None  # (K, P) of `nearest.mouth_lines`, where each frame has its own nearest references
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class LipPriors(LipNetworks):
         """
         masked = masked_half(pictures)
         narrow, wide = self.alignment.masked.encode(masked)
-        aligned = self._aligned(features.references, sketches, (narrow, wide), at_once)
+        aligned = self._aligned(features, sketches, (narrow, wide), at_once)
         guide = Aligned(
             torch.cat([masked.float(), aligned.picture], 1),
             torch.cat([narrow.float(), aligned.narrow], 1),
@@ -100,13 +102,15 @@ class LipPriors(LipNetworks):
         picture = self.rendering(masked, sketches, guide, features.lips, mel, at_once, features.share)
         return Painted(picture, aligned.picture)
 
-    def _aligned(
-        self, references: ReferenceFeatures | None, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int
-    ) -> Aligned:
+    def _aligned(self, features: LipFeatures, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int) -> Aligned:
+        references = features.references
         if references is None:
             return no_references(*own)
         if self.config.ablate == "align-mean":
             return unwarped_mean(references, len(sketches))
+        if features.drawn is not None:
+            frames = mouth_lines(sketches.unflatten(1, (SKETCHES, 3))[:, SKETCHES // 2])
+            references = references.of_frames(nearest_places(features.drawn, frames, self.config.nearest))
         return self.alignment(references, sketches, own[1], at_once)
 
     @torch.no_grad()
@@ -117,10 +121,12 @@ class LipPriors(LipNetworks):
             InputError: there are none, or of another size.
         """
         pictures, sketches = self.check_references(references)
-        features = None
+        features = drawn = None
         if self.config.ablate != "align":
             features = encoded(self.alignment, pictures, sketches, self.at_once(1))
-        return LipFeatures(features, self._encoded_lips(references))
+            if 0 < self.config.nearest < features.pictures.shape[1]:
+                drawn = mouth_lines(sketches[distinct(pictures, sketches)[0]])
+        return LipFeatures(features, self._encoded_lips(references), drawn=drawn)
 
     def with_share(self, features: LipFeatures, share: float) -> LipFeatures | None:
         """The features of which a share of the painting is added; None where nothing is added."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, scaled_dot_product_attention
 
 from .alignment import Aligned
-from .blocks import SLOPE, AdaIN, PictureEncoder, ResBlock, Spade, mel_layers
+from .blocks import SLOPE, AdaIN, PictureEncoder, ResBlock, Spade, mel_layers, start_as_identity
 from .sizes import SKETCH_CHANNELS, LipConfig, LipSizes
 
 LAST_SLOPE = 0.01  # of the leaky ReLU before the last convolution
@@ -62,6 +62,7 @@ class LipFusion(nn.Module):
         self.encoder = PictureEncoder(6, config)  # E_l
         self.fuse = nn.Conv2d(2 * config.wide, config.wide, 3, padding=1)
         self.blocks = nn.Sequential(*(ResBlock(config.wide) for _ in range(config.blocks)))
+        start_as_identity(self.fuse, self.blocks)  # learning begins where it would without lips
 
     def encode(self, lips: Tensor, sketches: Tensor) -> Tensor:
         """(1|B, M, w, S/2, S/2) of lips and their sketches (1|B, M, 3, S, S)."""

@@ -61,6 +61,7 @@ class LipConfig(LipSizes):
     framing: str = FACE  # ours besides the whole face: nose-to-chin, whose mouth has more of the crop's pixels
     usual_references: int = 25  # how many it paints with where no number is given; IP-LAP's
     usual_lips: int = 5  # and lip references
+    nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
@@ -71,6 +72,7 @@ class LipConfig(LipSizes):
         check_choice(self.framing, FRAMINGS, "`framing` of a lip renderer")
         for name in ("usual_references", "usual_lips"):
             _check_whole(getattr(self, name), 1, 100, name)
+        _check_whole(self.nearest, 0, 100, "nearest")
         _check_whole(self.blocks, 0, 64, "blocks")
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")

@@ -16,6 +16,7 @@ from ...face.aperture import Box
 from ...face.segmentation.person import grown
 from .cutout import Cutout
 from .field import GRID
+from .packed import PackedPicture, bytes_of, pixels_of
 
 CELLS = 2 * GRID - 1  # a side, into which pixels are sorted
 STRETCH = 0.75  # of a cell's distance to the next: how far from a cell's source its pixels' may lie; at rest half
@@ -35,14 +36,17 @@ class Composite:
 
     def __init__(self, cutout: Cutout, picture: Tensor, box: Box, fine: int = 1) -> None:
         x0, y0, x1, y1 = box
-        people = torch.cat([cutout.people, 255 * cutout.mask[None]])[None, :, y0:y1, x0:x1]
-        if fine > 1:
-            people = F.interpolate(people, scale_factor=fine, mode="bicubic")
-        people.clamp_(0, 255)
-        # colours times the mask, and 1 − mask
-        self.people = torch.cat([people[:, :3], 1 - people[:, 3:] / 255], 1)  # (1, 4, h, w)
         self.mask = cutout.mask
-        self.background = cutout.background[:, y0:y1, x0:x1].reshape(3, -1)
+        colours = picture[y0:y1, x0:x1].permute(2, 0, 1).float()
+        mask = (255 * cutout.mask[None, y0:y1, x0:x1]).round()
+        background = cutout.background[:, y0:y1, x0:x1]
+        # rounded so that people and background together are the picture's very bytes
+        people = (colours - (1 - mask / 255) * background - 0.5).ceil()
+        planes = torch.cat([torch.minimum(people, mask).clamp(min=0), mask])  # colours times the mask, and the mask
+        if fine > 1:
+            planes = F.interpolate(planes[None], scale_factor=fine, mode="bicubic")[0].round()
+        self.people = PackedPicture(planes.clamp(0, 255).to(torch.uint8), y1 - y0, x1 - x0)
+        self.background = background.reshape(3, -1)
         self.still = picture[y0:y1, x0:x1]
         self.box = box
         self._bound(cutout.mask[y0:y1, x0:x1], fine)
@@ -94,26 +98,25 @@ class Composite:
         """(h, w) what the cell of every pixel says."""
         return nodes.index_select(1, self.columns).index_select(0, self.rows)
 
-    def draw(self, warped: Tensor, grid: Tensor, transparent: bool) -> Tensor:
+    def draw(self, pixels: Tensor, transparent: bool) -> Tensor:
         """Composite the people's edges in place.
 
         Args:
-            warped: (3, h, w) 0..255, the picture warped as a whole.
-            grid: (2, h, w) where each pixel came from, −1..1 of the box.
+            pixels: (h, w) int32, the people as they were looked up.
             transparent: whether the background is left away: soft edges then have the people's own colours.
 
         Returns:
             (N,) 0..255 the mask at the edge's pixels.
         """
-        at = grid.flatten(1).index_select(1, self.edge).T[None, None]
-        people = F.grid_sample(self.people, at, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
-        colours, clear = people[:3], people[3]
+        flat = pixels.view(-1)
+        *colours, mask = bytes_of(flat.index_select(0, self.edge)).T.float()
+        colours = torch.stack(colours)
         if transparent:
-            colours = (colours / (1 - clear).clamp(min=LEAST_MASK)).clamp_(0, 255)
+            colours = (colours * (255 / mask.clamp(min=255 * LEAST_MASK))).clamp_(0, 255)
         else:
-            colours = torch.addcmul(colours, self.behind, clear).clamp_(0, 255)
-        warped.view(3, -1).index_copy_(1, self.edge, colours)
-        return 255 * (1 - clear)
+            colours = torch.addcmul(colours, self.behind, 1 - mask / 255).clamp_(0, 255)
+        flat.index_copy_(0, self.edge, pixels_of(colours))
+        return mask
 
     def put_back(self, drawn: Tensor) -> None:
         """Give (h, w, 3) uint8 the portrait's own pixels outside, in place."""

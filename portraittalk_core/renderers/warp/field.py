@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture
+from .turned_away import turned_away
 
 GRID = 64  # nodes a side
 INVERSION_STEPS = 8
@@ -223,6 +224,7 @@ def _layer_controls(points: Tensor, unit: float, layer: int, covered: bool) -> l
     )
     if covered:
         hidden |= {*topo.LIPS} | _philtrum(points)
+    hidden |= turned_away(points)
     controls = sorted(required - hidden)
     for point in range(topo.NUM_MESH_POINTS):
         if point in required or point in hidden:

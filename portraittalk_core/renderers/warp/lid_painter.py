@@ -7,12 +7,15 @@ it, such as the rim of glasses. Shapes: B frames; h, w a box around an eye; u, v
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Array, Box, pixel_axes, pixel_box, soft_steps
 from .painters import FramePose, within
 
 EYES = (RIGHT_EYE, LEFT_EYE)
@@ -28,6 +31,13 @@ ABOVE, BELOW = (0.10, 0.26), (0.12, 0.30)  # from its edges: where a lid's colou
 PLACES, HEIGHTS = 24, 6  # at which it is, on either side
 BRIGHT = 0.55  # quantile of these: lashes, brows, paint and glasses are darker
 FLATTENED = 0.5  # height of a shut eye's lashes above the lid's edge, of an open one's
+# where the grain of a lid is taken, of an eye's width: below the eye, so far aside, from where on, and how deep
+GRAIN_ASIDE, GRAIN_FROM, GRAIN_DEEP = 0.6, 0.20, 0.34
+GRAIN_SIZE = 0.03  # what is smaller than twice this is grain
+GRAIN_MOST, GRAIN_LOUD = 3.5, 7.0  # how far a grain may stand out, and what is none, of their median
+GRAIN_LEVELS = 4.0  # the most that this counts
+
+Sampler = Callable[[Tensor], Tensor]  # (…, 2) positions in portrait pixels to (…, 3) colours 0..255
 
 
 class LidPainter:
@@ -40,15 +50,15 @@ class LidPainter:
         box: the region that is painted.
     """
 
-    def __init__(self, points: Tensor, skin: Sequence[int], colours_at: Callable[[Tensor], Tensor], box: Box) -> None:
+    def __init__(self, points: Tensor, skin: Sequence[int], colours_at: Sampler, box: Box) -> None:
         self.source, self.box = torch.cat([points, torch.ones(len(points), 1)], 1), box
         rest = [Aperture.of(points, chains) for chains in EYES]
-        self.colours = [_lid_colours(eye, colours_at) for eye in rest]
+        self.skins = [Skin.of(eye, colours_at) for eye in rest]
         edges = {point for upper, _ in EYES for point in upper}
         above = points[sorted(set(skin) - edges)]
         nearest = torch.stack([(above - eye.origin).norm(dim=1) for eye in rest]).argmin(0)
         numbers = torch.tensor(sorted(set(skin) - edges), dtype=torch.long)
-        self.skin = [numbers[nearest == side] for side in (0, 1)]
+        self.skin_points = [numbers[nearest == side] for side in (0, 1)]
 
     def held_open(self, targets: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Landmarks whose closing upper lids stay where they rest on the head.
@@ -71,58 +81,143 @@ class LidPainter:
             closes = share > LEAST_SHUT
             shut[:, side] = share * closes
             held[:, lid] = torch.where(closes[:, None, None], resting, held[:, lid])
-            moved = ((targets[:, self.skin[side]] - self.source[self.skin[side]] @ heads) @ down).clamp(min=0)
-            held[:, self.skin[side]] -= torch.minimum(moved, (shut[:, side] * length)[:, None, None]) * down.mT
+            moved = ((targets[:, self.skin_points[side]] - self.source[self.skin_points[side]] @ heads) @ down).clamp(
+                min=0
+            )
+            held[:, self.skin_points[side]] -= torch.minimum(moved, (shut[:, side] * length)[:, None, None]) * down.mT
         return held, shut
 
     def paint(self, region: Tensor, pose: FramePose) -> None:
         """See `Painter`."""
-        for chains, eye, shut, colours in zip(EYES, pose.eyes, pose.shut, self.colours, strict=True):
+        for chains, eye, shut, skin in zip(EYES, pose.eyes, pose.shut, self.skins, strict=True):
             if shut > 0:
-                self._close(region, pose.points[[*chains[0], *chains[1]]], eye, shut, colours)
+                self._close(region, pose.points[[*chains[0], *chains[1]]], eye, shut, skin)
 
-    def _close(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float, colours: Tensor) -> None:
+    def _close(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float, skin: Skin) -> None:
         """Paint one lid that has closed by `shut`, in place; `edge` are the landmarks (N, 2) of the open eye."""
         box = pixel_box(edge, 0.3 * eye.width, self.box)
         if box is None:
             return
-        rows, columns = within(box, self.box)
-        patch = region[:, rows, columns]
-        u, v = eye.axes_of(pixel_centres(box))
-        width = eye.width
-        top, bottom = eye.edge_heights(u)
-        lid = top + shut * (bottom - top + OVERLAP * width)
+        planes = region.numpy()[(slice(None), *within(box, self.box))]
+        u, v = (axis.numpy() for axis in eye.axes_on(*pixel_axes(box)))
+        top, bottom = eye.edges_at(u)
+        width, late = eye.width, _late(shut)
+        lid = top + np.float32(shut) * (bottom - top + OVERLAP * width)
+        lowest = np.maximum(bottom, lid + (HANG if late > 0 else MARGIN) * width + 1)
+        near = (np.abs(u) < 0.56 * width) & (v > top - (LASHES + FADE) * width) & (v < lowest)
+        inside = np.flatnonzero(near)
+        if not len(inside):
+            return
+        u, v, top, bottom, lid = (values.ravel()[inside] for values in (u, v, top, bottom, lid))
+        rows, columns = np.divmod(inside, planes.shape[2])
+        out = planes[:, rows, columns]
+        patch = _Patch(torch.from_numpy(np.ascontiguousarray(planes)), columns, rows, eye)
         above = lid - v  # of the lid's edge, pixels
-        ends = 1 - soft_step(u.abs() - 0.5 * width, 0.12 * width)
-        amount = ends * min(1.0, shut / WHOLE_SHUT)
-        skin = _along(colours, u / width)
-        shade = 0.95 + 0.07 * torch.sin(torch.pi * ((v - top) / (lid - top).clamp(min=1)).clamp(0, 1))
+        ends = 1 - soft_steps(np.abs(u) - 0.5 * width, 0.12 * width)
+        amount = ends * np.float32(min(1.0, shut / WHOLE_SHUT))
+        colour = skin.colours(u, above, width)
         # narrow eyes have low lids, and all lids are low at their ends
         lashes = LASHES * min(1.0, eye.gap / (USUAL * width))
-        arch = (1 - (u / (0.56 * width)).square()).clamp(min=0.02).sqrt() * lashes / LASHES
+        arch = np.sqrt(np.maximum(1 - np.square(u * np.float32(1 / (0.56 * width))), 0.02)) * (lashes / LASHES)
         from_lashes = (v - top) / arch + (LASHES + FADE / 2) * width
-        cover = soft_step(above, 1.3) * soft_step(from_lashes, FADE * width) * amount
-        eyeball = 1 - 0.3 * torch.exp(above.clamp(max=0) / (SHADE_REACH * width)) * ends * ((above < 0) & (bottom > v))
-        out = torch.lerp(patch * eyeball, skin * shade, cover)
+        cover = soft_steps(above, 1.3) * soft_steps(from_lashes, FADE * width) * amount
+        shade = 0.95 + 0.07 * np.sin(np.pi * np.clip((v - top) / np.maximum(lid - top, 1), 0, 1))
+        eyeball = np.exp(np.minimum(above, 0) * np.float32(1 / (SHADE_REACH * width)))
+        out *= 1 - 0.3 * eyeball * ends * ((above < 0) & (bottom > v))
+        out += (colour * shade - out) * cover
         # the lash line and the lashes, from the place where they rest
-        late = float(soft_step(torch.tensor(shut - 0.65), 0.5))
         height = lashes * (1 + (FLATTENED - 1) * late)
-        strip = _shifted(patch, eye, torch.where(above > 0, (v - lid) * (lashes / height), v - lid) + top - v)
-        within_strip = soft_step(above + MARGIN * width, 1.3) * (
-            1 - soft_step(above - 0.7 * height * width, 0.6 * height * width)
-        )
-        out = torch.lerp(out, strip, within_strip * amount)
+        strip = soft_steps(above + MARGIN * width, 1.3)
+        strip *= 1 - soft_steps(above - 0.7 * height * width, 0.6 * height * width)
+        at = np.flatnonzero(strip)
+        moved = above[at]
+        moved = patch.shifted(at, np.where(moved > 0, -moved * (lashes / height), -moved) + top[at] - v[at])
+        out[:, at] += (moved - out[:, at]) * (strip * amount)[at]
         if late > 0:
-            hanging = _shifted(patch, eye, top - (lid - v).abs() * (lashes / HANG) - v).mean(0)
-            darker = (hanging / skin.mean(0).clamp(min=1)).clamp(0, 1)
-            fade = soft_step(-above - MARGIN * width, 0.02 * width) * (
-                1 - soft_step(-above - 0.6 * HANG * width, 0.8 * HANG * width)
-            )
-            out = out * torch.lerp(torch.ones(()), darker, fade * late * ends)
-        region[:, rows, columns] = out.clamp_(0, 255)
+            fade = soft_steps(-above - MARGIN * width, 0.02 * width)
+            fade *= 1 - soft_steps(-above - 0.6 * HANG * width, 0.8 * HANG * width)
+            at = np.flatnonzero(fade)
+            hanging = patch.shifted(at, top[at] - np.abs(above[at]) * (lashes / HANG) - v[at]).mean(0)
+            darker = np.clip(hanging / np.maximum(colour[:, at].mean(0), 1), 0, 1)
+            out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * np.float32(late)
+        planes[:, rows, columns] = np.clip(out, 0, 255)
 
 
-def _lid_colours(eye: Aperture, colours_at: Callable[[Tensor], Tensor]) -> Tensor:
+def _late(shut: float) -> float:
+    """0..1 how far a lid is on the last of its way."""
+    t = min(1.0, max(0.0, (shut - 0.4) / 0.5))
+    return t * t * (3 - 2 * t)
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A part of a frame as it was, and some of its pixels."""
+
+    colours: Tensor  # (3, h, w)
+    columns: NDArray[np.intp]  # (N,)
+    rows: NDArray[np.intp]  # (N,)
+    eye: Aperture
+
+    def shifted(self, at: NDArray[np.intp], by: Array) -> Array:
+        """(3, n) colours of the pixels `at`, each from `by` (n,) pixels further along v."""
+        along_x, along_y = self.eye.along.tolist()
+        height, width = self.colours.shape[1:]
+        x, y = self.columns[at] + 0.5 - by * along_y, self.rows[at] + 0.5 + by * along_x
+        grid = torch.from_numpy(np.stack([x * (2 / width) - 1, y * (2 / height) - 1], 1).astype(np.float32))
+        return F.grid_sample(
+            self.colours[None], grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
+        )[0, :, 0].numpy()
+
+
+@dataclass(frozen=True)
+class Skin:
+    """The skin of one upper lid: its colours along the eye, and the grain of the skin beside it."""
+
+    along: Array  # (3, PLACES) 0..255 from the eye's one end to the other
+    grain: Array  # (3, rows · columns) levels around 0, a pixel of the portrait each
+    columns: int
+    eye_px: float  # width of the eye there
+
+    @staticmethod
+    def of(eye: Aperture, colours_at: Sampler) -> Skin:
+        """That of an eye in the portrait."""
+        columns, rows = max(4, round(2 * GRAIN_ASIDE * eye.width)), max(4, round(GRAIN_DEEP * eye.width))
+        u = (torch.arange(columns) + 0.5) / columns * 2 * GRAIN_ASIDE - GRAIN_ASIDE
+        v = GRAIN_FROM + (torch.arange(rows) + 0.5) / rows * GRAIN_DEEP
+        bottom = eye.edge_heights(u * eye.width)[1]
+        across = torch.stack([-eye.along[1], eye.along[0]])
+        heights = bottom + v[:, None] * eye.width
+        at = eye.origin + (u * eye.width)[:, None] * eye.along + heights[..., None] * across
+        skin = colours_at(at).permute(2, 0, 1)
+        reach = max(1, round(GRAIN_SIZE * eye.width))
+        smooth = F.avg_pool2d(F.pad(skin[None], (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)[0]
+        grain = skin - smooth
+        # wrinkles, lashes and rims of glasses are no grain, nor is what lies beside them
+        level = grain.abs().median().clamp(max=GRAIN_LEVELS)
+        loud = F.max_pool2d((grain.abs().amax(0, keepdim=True) > GRAIN_LOUD * level).float(), 2 * reach + 1, 1, reach)
+        grain = grain.clamp(-GRAIN_MOST * level, GRAIN_MOST * level) * (1 - loud)
+        return Skin(_lid_colours(eye, colours_at).numpy(), grain.flatten(1).numpy(), columns, eye.width)
+
+    def colours(self, u: Array, above: Array, width: float) -> Array:
+        """(3, N) colours 0..255 at places along an eye of this width, and above its lid's edge, pixels."""
+        place = np.clip((u * np.float32(1 / width) + np.float32(0.5)) * (PLACES - 1), 0, PLACES - 1.001)
+        before = place.astype(np.intp)
+        share = place - before.astype(np.float32)
+        rises = np.diff(self.along)
+        finer = np.float32(self.eye_px / width)
+        column = np.clip((u * finer + self.columns / 2).astype(np.intp), 0, self.columns - 1)
+        # the strip is as high as the lid of a wide eye; a higher one sees it mirrored
+        rows = self.grain.shape[1] // self.columns
+        row = np.abs(above * finer).astype(np.intp) % (2 * rows)
+        grained = np.minimum(row, 2 * rows - 1 - row) * self.columns + column
+        planes = zip(self.along, rises, self.grain, strict=True)
+        return np.stack([
+            plane.take(before, mode="clip") + rise.take(before, mode="clip") * share + grain.take(grained, mode="clip")
+            for plane, rise, grain in planes
+        ])  # fmt: skip
+
+
+def _lid_colours(eye: Aperture, colours_at: Sampler) -> Tensor:
     """(3, PLACES) colours 0..255 of the skin above an eye, from its one end to the other."""
     u = torch.linspace(-0.5, 0.5, PLACES) * eye.width
     top, bottom = eye.edge_heights(u)
@@ -135,19 +230,3 @@ def _lid_colours(eye: Aperture, colours_at: Callable[[Tensor], Tensor]) -> Tenso
     smooth = F.pad(chosen, (4, 4), mode="replicate")
     kernel = torch.hann_window(9, periodic=False) + 1e-3
     return F.conv1d(smooth, (kernel / kernel.sum()).expand(3, 1, 9), groups=3)[0]
-
-
-def _along(colours: Tensor, across: Tensor) -> Tensor:
-    """(3, h, w) colours (3, PLACES) at (h, w) places −0.5..0.5 along the eye."""
-    place = ((across + 0.5) * (PLACES - 1)).clamp(0, PLACES - 1)
-    left = place.long().clamp(max=PLACES - 2)
-    return torch.lerp(colours[:, left], colours[:, left + 1], place - left)
-
-
-def _shifted(patch: Tensor, eye: Aperture, by: Tensor) -> Tensor:
-    """(3, h, w) colours of a patch, each pixel from `by` (h, w) pixels further along v."""
-    height, width = by.shape
-    xs, ys = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    x, y = xs - by * eye.along[1], ys[:, None] + by * eye.along[0]
-    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1)
-    return F.grid_sample(patch[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)[0]

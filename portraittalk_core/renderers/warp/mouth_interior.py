@@ -14,31 +14,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ...face.aperture import soft_step
-from .teeth import sample_teeth
+from ...face.aperture import Array, soft_steps
+from .teeth import BELOW, sample_teeth
 
 # where things lie
-UPPER_EDGE = 0.045  # the upper incisors end this far below the line where the closed lips meet
-LOWER_EDGE, LOWER_DROP = -0.01, 0.8  # and the lower ones begin, jaw closed; of the jaw's way
-LOWER_SHOWN = 0.12  # of the lower teeth above the lower lip, at most
-LOWER_FROM, LOWER_WHOLE = 0.09, 0.18  # gaps from which the lower teeth begin to show, and show as they are
-TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.5, 0.7  # its top: from the lower edge, of its way, over aside²
+UPPER_EDGE = 0.035  # the upper incisors end this far below the line where the closed lips meet
+LOWER_EDGE, LOWER_DROP = -0.01, 0.5  # and the lower ones begin, jaw closed; of the jaw's way
+LOWER_SHOWN = 0.13  # of the lower teeth above the lower lip, at most
+LOWER_FROM, LOWER_WHOLE = 0.1, 0.26  # gaps from which the lower teeth begin to show, and show as they are
+TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.38, 0.7  # its top: from the lower edge, of its way, over aside²
+TOOTH_FROM = -BELOW  # beyond a row's edge there is nothing of it
 # how light they are
-DIM, LIT_BY = 0.5, 0.12  # what a closed mouth lacks of its light, and the gap by which most of it is back
-SIDE_DARK, SIDE_FROM = 0.38, 0.24  # what is lost at the corners, and from where on
-THROAT, THROAT_REACH = 0.72, 0.25  # light of the cavity below the upper lip, and where it is whole
-UPPER_SHADOW, UPPER_REACH = 0.38, 0.05  # of the upper lip, and how far it reaches
-LOWER_SHADOW, LOWER_REACH = 0.2, 0.03
+DIM, LIT_BY = 0.7, 0.15  # what a closed mouth lacks of its light, and the gap by which most of it is back
+SIDE_DARK, SIDE_FROM = 0.4, 0.24  # what is lost at the corners, and from where on
+THROAT, THROAT_REACH = 0.8, 0.25  # light of the cavity below the upper lip, and where it is whole
+UPPER_SHADOW, UPPER_REACH = 0.34, 0.03  # of the upper lip, and how far it reaches
+LOWER_SHADOW, LOWER_REACH = 0.11, 0.03
 LOWER_TONE = 0.88  # of the lower teeth, of the upper ones
+TONGUE_LIGHT, TONGUE_LIT, TONGUE_REACH = 0.78, 1.9, 0.16  # at its top, what it gains downward, and how far
+TONGUE_GROOVE, TONGUE_GROOVE_WIDTH = 0.08, 0.022
+TONGUE_DEEP, DEEP_FROM, DEEP_WHOLE = 0.3, 0.26, 0.42  # what it lacks in a wide mouth, and the gaps of which
 # their colours, of those of the portrait's light, lips and skin
-TEETH = (0.93, 0.88, 0.81)
-TEETH_TINT = 0.33  # how much of the skin's hue teeth show
-CAVITY, TONGUE, GUM = (0.66, 0.48, 0.45), (0.82, 0.68, 0.67), (0.75, 0.68, 0.68)
-TONGUE_SKIN, GUM_SKIN = 0.08, 0.20
-HAZE = (0.58, 0.34, 0.30)  # of the skin: red light that flesh throws where light is missing
+TEETH = (0.96, 0.91, 0.84)
+TEETH_TINT = 0.5  # how much of the skin's hue teeth show
+CAVITY, TONGUE, GUM = (0.8, 0.57, 0.53), (1.04, 0.86, 0.85), (0.75, 0.68, 0.68)
+TONGUE_SKIN, GUM_SKIN = 0.1, 0.2
+HAZE = (0.42, 0.25, 0.22)  # of the skin: red light that flesh throws where light is missing
 COLOURFUL = 0.1  # difference of a lip's channels from which a portrait counts as coloured
 # of a face in flat colours
 FLAT_EDGE = 0.02  # how soft edges are
@@ -121,44 +126,68 @@ def paint_mouth(
     Returns:
         (N, 3) colours 0..1.
     """
+    places = [place.numpy() for place in (across, down, upper, lower)]
+    colours = {name: getattr(palette, name).numpy()[:, None] for name in LAYERS}
     if flat:
-        return _paint_flat(across, down, jaw, palette, teeth)
-    aside, from_top, from_bottom = across.abs(), (down - upper).clamp(min=0), (lower - down).clamp(min=0)
-    cavity, tongue, gum, tooth, haze = (getattr(palette, name)[:, None] for name in LAYERS)
+        painted = _paint_flat(*places[:2], jaw, colours, teeth)
+    else:
+        painted = _paint(*places, jaw, colours, unit_px if teeth else None)
+    return torch.from_numpy(painted).T
+
+
+def _paint(
+    across: Array, down: Array, upper: Array, lower: Array, jaw: float, colours: dict[str, Array], unit_px: float | None
+) -> Array:
+    """(3, N) `paint_mouth` of a lit mouth; without teeth where `unit_px` is None."""
+    aside, squared = np.abs(across), across * across
+    from_top, from_bottom = np.maximum(down - upper, 0), np.maximum(lower - down, 0)
     # the more the mouth opens, the more light gets in; least at its corners
-    light = 1 - DIM * torch.exp((from_top + from_bottom) / -LIT_BY)
-    light *= 1 - SIDE_DARK * ((aside - SIDE_FROM) / (0.5 - SIDE_FROM)).clamp(0, 1) ** 1.5
-    shadow = 1 - UPPER_SHADOW * torch.exp(from_top / -UPPER_REACH)
-    shadow *= (1 - LOWER_SHADOW * torch.exp(from_bottom / -LOWER_REACH)) * light
-    dark = cavity * (light * (THROAT + (1 - THROAT) / THROAT_REACH * from_top.clamp(max=THROAT_REACH)))
+    light = 1 - DIM * np.exp((from_top + from_bottom) * np.float32(-1 / LIT_BY))
+    outside = np.clip((aside - SIDE_FROM) * np.float32(1 / (0.5 - SIDE_FROM)), 0, 1)
+    light *= 1 - SIDE_DARK * outside * np.sqrt(outside)
+    shadow = 1 - UPPER_SHADOW * np.exp(from_top * np.float32(-1 / UPPER_REACH))
+    shadow *= 1 - LOWER_SHADOW * np.exp(from_bottom * np.float32(-1 / LOWER_REACH))
+    shadow *= light
+    dark = THROAT + np.minimum(from_top, THROAT_REACH) * np.float32((1 - THROAT) / THROAT_REACH)
+    dark = colours["cavity"] * (dark * light)
     # lower teeth and tongue ride on the jaw, and the lower lip hides most of them
-    drop = max(LOWER_DROP * jaw, float(lower.amax()) - LOWER_SHOWN - LOWER_EDGE)
-    cover, tone = _tongue(across, down - LOWER_EDGE - TONGUE_DROP * drop)
-    colour = torch.lerp(dark, tongue * (tone * shadow), cover)
-    if teeth:
-        rows = sample_teeth(across, UPPER_EDGE - down, down - LOWER_EDGE - drop, unit_px)
-        parted = (float((lower - upper).amax()) - LOWER_FROM) / (LOWER_WHOLE - LOWER_FROM)
-        rows[1, 0] *= min(1.0, max(0.0, parted))
-        for (cover, bright, is_gum), tone in ((rows[1], LOWER_TONE), (rows[0], 1.0)):
-            row = torch.lerp(tooth, gum, is_gum) * (tone * bright * shadow)
-            colour = torch.lerp(colour, torch.maximum(row, dark), cover)
-    return (colour + haze * (1 - light)).T.clamp(0, 1)
+    drop = max(LOWER_DROP * jaw, float(lower.max(initial=-1)) - LOWER_SHOWN - LOWER_EDGE)
+    cover, tone = _tongue(aside, squared, down - np.float32(LOWER_EDGE + TONGUE_DROP * drop))
+    gap = float((lower - upper).max(initial=0))
+    tone *= 1 - TONGUE_DEEP * min(1.0, max(0.0, (gap - DEEP_FROM) / (DEEP_WHOLE - DEEP_FROM)))
+    colour = dark + (colours["tongue"] * (tone * shadow) - dark) * cover
+    if unit_px is not None:
+        parted = (gap - LOWER_FROM) / (LOWER_WHOLE - LOWER_FROM)
+        into = (down - np.float32(LOWER_EDGE + drop), UPPER_EDGE - down)
+        for row, place, tone, shown in zip((1, 0), into, (LOWER_TONE, 1.0), (min(1.0, parted), 1.0), strict=True):
+            if shown <= 0:
+                continue
+            # only where its teeth are
+            at = np.flatnonzero(place > TOOTH_FROM)
+            cover, bright, gum = sample_teeth(row, aside[at], place[at], unit_px)
+            teeth = colours["teeth"] + (colours["gum"] - colours["teeth"]) * gum
+            teeth *= tone * bright * shadow[at]
+            under = colour[:, at]
+            colour[:, at] = under + (np.maximum(teeth, dark[:, at]) - under) * (cover * np.float32(shown))
+    colour += colours["haze"] * (1 - light)
+    return np.clip(colour, 0, 1, out=colour)
 
 
-def _tongue(across: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
+def _tongue(aside: Array, squared: Array, below: Array) -> tuple[Array, Array]:
     """Cover 0..1 and light of the tongue, which fades into the throat, at positions below the lower teeth's edge."""
-    into = below - TONGUE_RISE - TONGUE_BEND * across**2
-    cover = soft_step(into - 0.02, 0.11) * (1 - soft_step(across.abs() - 0.31, 0.14))
-    return cover, (0.55 + 2.8 * into.clamp(0, 0.16)) * (1 - 0.08 * torch.exp(-((across / 0.022) ** 2)))
+    into = below - TONGUE_RISE - TONGUE_BEND * squared
+    cover = soft_steps(into - 0.02, 0.11) * (1 - soft_steps(aside - 0.31, 0.14))
+    groove = 1 - TONGUE_GROOVE * np.exp(squared * np.float32(-1 / TONGUE_GROOVE_WIDTH**2))
+    return cover, (TONGUE_LIGHT + TONGUE_LIT * np.clip(into, 0, TONGUE_REACH)) * groove
 
 
-def _paint_flat(across: Tensor, down: Tensor, jaw: float, palette: MouthPalette, teeth: bool) -> Tensor:
-    """(N, 3) colours as in a cartoon: one for the darkness, one for the tongue, one for a band of upper teeth."""
-    tongue_top = FLAT_LOWER + 0.55 * jaw + 0.03 + 1.6 * across**2
-    tongue = soft_step(down - tongue_top, FLAT_EDGE)[:, None]
-    colour = torch.lerp(palette.cavity.expand(len(down), 3), palette.tongue.expand(len(down), 3), tongue)
+def _paint_flat(across: Array, down: Array, jaw: float, colours: dict[str, Array], teeth: bool) -> Array:
+    """(3, N) colours as in a cartoon: one for the darkness, one for the tongue, one for a band of upper teeth."""
+    squared = across * across
+    tongue = soft_steps(down - np.float32(FLAT_LOWER + 0.55 * jaw + 0.03) - 1.6 * squared, FLAT_EDGE)
+    colour = colours["cavity"] + (colours["tongue"] - colours["cavity"]) * tongue
     if not teeth:
         return colour
-    rise = 0.25 * across**2 + 1.5 * (across.abs() - 0.22).clamp(min=0) ** 2  # to the lip, before the corners
-    band = soft_step(FLAT_UPPER - rise - down, FLAT_EDGE)
-    return torch.lerp(colour, palette.teeth.expand(len(down), 3), band[:, None])
+    rise = 0.25 * squared + 1.5 * np.square(np.maximum(np.abs(across) - 0.22, 0))  # to the lip, before the corners
+    band = soft_steps(FLAT_UPPER - rise - down, FLAT_EDGE)
+    return colour + (colours["teeth"] - colour) * band

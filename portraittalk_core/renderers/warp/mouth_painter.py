@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...face import topology as topo
-from ...face.aperture import MOUTH, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.aperture import MOUTH, Aperture, Array, Box, pixel_axes, pixel_box, soft_steps
 from .mouth_interior import MouthPalette, paint_mouth
 from .open_mouth import OpenMouth
 from .painters import FramePose, within
@@ -40,7 +41,7 @@ class MouthPainter:
     ) -> None:
         self.rest, self.chin = Aperture.of(points, MOUTH), points[topo.CHIN]
         self.palette, self.inside, self.colours_at = palette, inside, colours_at
-        self.flat, self.box = flat, box
+        self.flat, self.box, self.seam = flat, box, 255 * palette.seam.numpy()[:, None]
         self.closed_line = _closed_line(self.rest)
         middle = self.rest.axes_of(points[topo.INNER_LIP_TOP])[0]
         self.is_turned = abs(float(middle)) > TURNED * self.rest.width
@@ -48,74 +49,120 @@ class MouthPainter:
     def paint(self, region: Tensor, pose: FramePose) -> None:
         """See `Painter`."""
         mouth = pose.mouth
-        box = pixel_box(pose.points[[*MOUTH[0], *MOUTH[1]]], 0.06 * mouth.width, self.box)
+        feather = max(1.2, 0.02 * mouth.width)
+        is_parted = mouth.gap >= 0.25 * feather
+        if not is_parted and self.inside is None:
+            return
+        around = 0.06 * mouth.width if self.inside is not None else 0.5 * feather + 0.01 * mouth.width + 1
+        box = pixel_box(pose.points[[*MOUTH[0], *MOUTH[1]]], around, self.box)
         if box is None:
             return
-        pixels = pixel_centres(box)
-        u, v = mouth.axes_of(pixels)
-        top, bottom = mouth.edge_heights(u)
-        feather = max(1.2, 0.02 * mouth.width)
-        open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
-        cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
-        cover = cover * self._between_corners(u, mouth)
-        rows, columns = within(box, self.box)
-        patch = region[:, rows, columns]
+        planes = region.numpy()[(slice(None), *within(box, self.box))]
+        u, v = (axis.numpy() for axis in mouth.axes_on(*pixel_axes(box)))
+        top, bottom = mouth.edges_at(u)
         if self.inside is not None:
-            # lips that were apart have no line of their own where they meet: the shadow between them hides what is left
-            closeness = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
-            meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
-            patch = torch.lerp(patch, self.palette.seam[:, None, None] * 255, 0.85 * meeting)
-            region[:, rows, columns] = patch
-        inside = cover.flatten().nonzero().flatten()  # often less than half of the box
-        if mouth.gap < 0.25 * feather or not len(inside):
+            self._shade_meeting(planes, u, v - (top + bottom) / 2, bottom - top, mouth, feather)
+        if not is_parted:
             return
-        pixels = pixels.view(-1, 2).index_select(0, inside)[None]  # (1, N, 2)
-        u, v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (u, v, top, bottom, cover))
-        painted = self._colours(pixels, v, top, bottom, pose)
-        # the lips' own dark red in the corners, where the layers tear
-        corner = soft_step(u.abs() - CORNER * mouth.width, 0.12 * mouth.width) * (not self.flat)
-        painted = torch.lerp(painted, self.palette.seam[:, None, None] * 255, corner)
-        patch = patch.flatten(1)
-        patch.index_copy_(1, inside, torch.lerp(patch.index_select(1, inside), painted[:, 0], cover))
-        region[:, rows, columns] = patch.view(3, rows.stop - rows.start, -1)
+        end, softness = self._corners()
+        half, reach = 0.5 * feather, (end + 0.5 * softness) * mouth.width
+        # often less than half of the box
+        inside = np.flatnonzero((v > top - half) & (v < bottom + half) & (bottom > top) & (np.abs(u) < reach))
+        if not len(inside):
+            return
+        u, v, top, bottom = (values.ravel()[inside] for values in (u, v, top, bottom))
+        cover = soft_steps(v - top, feather) * soft_steps(bottom - v, feather)
+        cover *= _open_share(bottom - top, feather)
+        cover *= 1 - soft_steps(np.abs(u) - end * mouth.width, softness * mouth.width)
+        rows, columns = np.divmod(inside, planes.shape[2])
+        painted = self._colours(np.stack([columns + (box[0] + 0.5), rows + (box[1] + 0.5)], 1), v, top, bottom, pose)
+        if not self.flat:
+            # the lips' own dark red in the corners, where the layers tear
+            corner = soft_steps(np.abs(u) - CORNER * mouth.width, 0.12 * mouth.width)
+            painted += (self.seam - painted) * corner
+        before = planes[:, rows, columns]
+        planes[:, rows, columns] = before + (painted - before) * cover
 
-    def _colours(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, pose: FramePose) -> Tensor:
-        """(3, 1, N) colours 0..255 inside the mouth.
+    def _shade_meeting(
+        self, planes: Array, u: Array, off: Array, parted: Array, mouth: Aperture, feather: float
+    ) -> None:
+        """Draw the shadow where lips that were apart meet, in place: they have no line of their own.
 
         Args:
-            pixels: (1, N, 2) positions.
-            v: (1, N) the same across the mouth.
-            top: (1, N) `v` of the upper lip's edge.
-            bottom: (1, N) `v` of the lower lip's edge.
+            planes: (3, h, w) the frame.
+            u: (h, w) along the mouth.
+            off: (h, w) away from the meeting line.
+            parted: (h, w) between the lips.
+            mouth: the mouth.
+            feather: how soft its edges are, pixels.
+        """
+        closeness = np.exp(-np.square(off * np.float32(1 / max(0.8, 0.014 * mouth.width))))
+        meeting = closeness * (1 - _open_share(parted, feather)) * (np.abs(u) < 0.49 * mouth.width)
+        planes += (self.seam[:, None] - planes) * (0.85 * meeting)
+
+    def _colours(self, pixels: Array, v: Array, top: Array, bottom: Array, pose: FramePose) -> Array:
+        """(3, N) colours 0..255 inside the mouth.
+
+        Args:
+            pixels: (N, 2) positions.
+            v: (N,) the same across the mouth.
+            top: (N,) `v` of the upper lip's edge.
+            bottom: (N,) `v` of the lower lip's edge.
             pose: the face in this frame.
         """
         unit, head = self.rest.width, pose.head
         # where each pixel would lie on the unmoved head: teeth stay with the skull
         unmoved = torch.linalg.inv(head[:2])
-        home_u, home_v = self.rest.axes_of((pixels - head[2]) @ unmoved)
-        meets = self.closed_line[0] + home_u * self.closed_line[1] + home_u**2 * self.closed_line[2]
-        down = (home_v - meets) / unit
+        to_axes = torch.stack([self.rest.along, torch.stack([-self.rest.along[1], self.rest.along[0]])], 1)
+        matrix = (unmoved @ to_axes).numpy()
+        offset = ((head[2] @ unmoved + self.rest.origin) @ to_axes).numpy()
+        x, y = pixels.astype(np.float32).T
+        home_u, home_v = (x * matrix[0, axis] + y * matrix[1, axis] - offset[axis] for axis in (0, 1))
+        meets = self.closed_line[0] + home_u * (self.closed_line[1] + home_u * self.closed_line[2])
+        scale = np.float32(1 / unit)
+        down = (home_v - meets) * scale
         chin = (pose.points[topo.CHIN] - head[2]) @ unmoved - self.chin
         jaw = float(self.rest.axes_of(chin + self.rest.origin)[1].clamp(min=0)) / unit
-        upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
-        flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
-        is_own = self.inside is not None
-        painted = paint_mouth(*flat, jaw=jaw, palette=self.palette, teeth=not is_own, flat=self.flat, unit_px=unit)
-        painted = painted.T.reshape(3, *v.shape) * 255
-        if not is_own:
-            return painted
-        return self.inside.colours(self.colours_at, home_u, home_v, home_v + bottom - v, painted)
+        places = (home_u * scale, down, down - (v - top) * scale, down + (bottom - v) * scale)
+        if self.inside is None:
+            return self._painted(places, jaw)
+        return self.inside.colours(
+            self.colours_at,
+            home_u,
+            home_v,
+            home_v + bottom - v,
+            lambda at: self._painted([values[at] for values in places], jaw),
+        )
 
-    def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
-        """0..1 along the mouth, with soft ends; softer on a turned face, whose lips meet at no hidden corner."""
-        end, softness = (0.42, 0.16) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
-        return 1 - soft_step(u.abs() - end * mouth.width, softness * mouth.width)
+    def _painted(self, places: Sequence[Array], jaw: float) -> Array:
+        """(3, N) colours 0..255, painted at places across, down, and with their upper and lower edge."""
+        return (
+            paint_mouth(
+                *map(torch.from_numpy, places),
+                jaw=jaw,
+                palette=self.palette,
+                teeth=self.inside is None,
+                flat=self.flat,
+                unit_px=self.rest.width,
+            )
+            .T.mul_(255)
+            .numpy()
+        )
+
+    def _corners(self) -> tuple[float, float]:
+        """Where the mouth ends, from its middle, and how softly; a turned face's lips meet at no hidden corner."""
+        return (0.42, 0.16) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
 
 
-def _closed_line(rest: Aperture) -> Tensor:
-    """(3,) v = c0 + c1·u + c2·u² where the lips at rest meet when closed, pixels."""
+def _open_share(parted: Array, feather: float) -> Array:
+    """0..1 how open a mouth is where its lips are `parted` pixels apart."""
+    return np.clip(parted * np.float32(1 / (1.5 * feather)), 0, 1)
+
+
+def _closed_line(rest: Aperture) -> list[float]:
+    """c0, c1, c2 of v = c0 + c1·u + c2·u² where the lips at rest meet when closed, pixels."""
     u = rest.upper[0]
     top, bottom = rest.edge_heights(u)
     meets = top + 0.45 * (bottom - top).clamp(min=0)
     basis = torch.stack([torch.ones_like(u), u, u * u], 1)
-    return torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
+    return torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].tolist()

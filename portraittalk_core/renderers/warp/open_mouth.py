@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...face import topology as topo
-from ...face.aperture import MOUTH, Aperture, soft_step
+from ...face.aperture import MOUTH, Aperture, Array, soft_steps
 
 SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
 RIM = 0.018  # of the mouth's width: how far inside the lips their texture begins
@@ -42,43 +43,56 @@ class OpenMouth:
     teeth_end: Tensor  # (3,) v = c0 + c1·u + c2·u² where the upper teeth end
     shows_below: bool  # whether tongue, lower teeth or darkness are seen below them
 
-    def colours(self, sample: Sampler, u: Tensor, v: Tensor, bottom: Tensor, painted: Tensor) -> Tensor:
+    def colours(self, sample: Sampler, u: Array, v: Array, bottom: Array, paint: Callable[[Array], Array]) -> Array:
         """The inside in a frame.
 
         Args:
             sample: the portrait's colours.
-            u: (h, w) positions on the unmoved head, along the mouth.
-            v: (h, w) across it.
-            bottom: (h, w) `v` of the lower lip's edge now.
-            painted: (3, h, w) what is seen where the portrait shows nothing, 0..255.
+            u: (N,) positions on the unmoved head, along the mouth.
+            v: (N,) across it.
+            bottom: (N,) `v` of the lower lip's edge now.
+            paint: (3, n) colours 0..255 of what is seen where the portrait shows nothing, at n of the places.
 
         Returns:
-            (3, h, w) colours 0..255.
+            (3, N) colours 0..255.
         """
         mouth = self.aperture
-        top, rest_bottom = mouth.edge_heights(u)
-        inset = (0.4 * (rest_bottom - top)).clamp(min=0, max=INSET * mouth.width)  # the corners are narrow
-        end = self._end(u, top, rest_bottom)
-        upper = torch.minimum(torch.maximum(v, top + inset), rest_bottom - inset)
-        shown = self._sampled(sample, u, upper)
-        # between the teeth and what rides on the jaw the inside is stretched
-        dropped = bottom - rest_bottom
-        room = 0.5 * (rest_bottom - end).clamp(min=1e-3)
-        stretched = end + (v - end) * room / (room + dropped.clamp(min=0))
-        lower = torch.maximum(v - dropped, stretched)
-        lower = torch.maximum(torch.minimum(lower, rest_bottom - inset), top + inset)
-        below = self._sampled(sample, u, lower) if self.shows_below else painted
-        shown = torch.lerp(shown, below, soft_step(v - end, INSET * mouth.width))
-        within = 1 - soft_step(u.abs() - 0.47 * mouth.width, 0.05 * mouth.width)
-        within = within * ((rest_bottom - top) / (2 * INSET * mouth.width)).clamp(0, 1)  # a corner shows lip or skin
-        return torch.lerp(painted, shown, within)
+        soft = INSET * mouth.width
+        top, rest_bottom = mouth.edges_at(u)
+        room = rest_bottom - top
+        inset = np.clip(0.4 * room, 0, soft)  # the corners are narrow
+        end = np.minimum(np.maximum(self._end(u), top), rest_bottom)
+        highest, lowest = top + inset, rest_bottom - inset
+        within = 1 - soft_steps(np.abs(u) - 0.47 * mouth.width, 0.05 * mouth.width)
+        within *= np.clip(room * np.float32(0.5 / soft), 0, 1)  # a corner shows lip or skin
+        below = soft_steps(v - end, soft)
+        # each place needs the portrait's upper part, the lower one or the painting, few of them two
+        upper, lower = (np.flatnonzero((share > 0) & (within > 0)) for share in (1 - below, below))
+        if not self.shows_below:
+            lower = lower[:0]
+        shown = np.zeros((3, len(u)), np.float32)
+        stands = np.minimum(np.maximum(v[upper], highest[upper]), lowest[upper])
+        rides = self._riding(v[lower], end[lower], rest_bottom[lower], bottom[lower] - rest_bottom[lower])
+        rides = np.maximum(np.minimum(rides, lowest[lower]), highest[lower])
+        at = np.concatenate([upper, lower])
+        places = torch.from_numpy(u[at]), torch.from_numpy(np.concatenate([stands, rides]))
+        seen = sample(_to_picture(mouth, *places)).numpy().T
+        shown[:, upper] = seen[:, : len(upper)] * (within * (1 - below))[upper]
+        shown[:, lower] += seen[:, len(upper) :] * (within * below)[lower]
+        rest = 1 - within * (1 if self.shows_below else 1 - below)
+        needed = np.flatnonzero(rest > 0)
+        shown[:, needed] += paint(needed) * rest[needed]
+        return shown
 
-    def _end(self, u: Tensor, top: Tensor, bottom: Tensor) -> Tensor:
-        end = self.teeth_end[0] + u * self.teeth_end[1] + u**2 * self.teeth_end[2]
-        return torch.minimum(torch.maximum(end, top), bottom)
+    @staticmethod
+    def _riding(v: Array, end: Array, rest_bottom: Array, dropped: Array) -> Array:
+        """Where what rides on the jaw lay at rest; between the teeth and it the inside is stretched."""
+        room = 0.5 * np.maximum(rest_bottom - end, np.float32(1e-3))
+        return np.maximum(v - dropped, end + (v - end) * room / (room + np.maximum(dropped, 0)))
 
-    def _sampled(self, sample: Sampler, u: Tensor, v: Tensor) -> Tensor:
-        return sample(_to_picture(self.aperture, u, v)).permute(2, 0, 1)
+    def _end(self, u: Array) -> Array:
+        c0, c1, c2 = self.teeth_end.tolist()
+        return c0 + u * (c1 + u * c2)
 
 
 def look_into(sample: Sampler, points_px: Tensor) -> OpenMouth:

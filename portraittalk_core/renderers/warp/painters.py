@@ -10,7 +10,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box
+from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box
+
+# of a width, and pixels: how far around the mouth and an eye anything is painted
+AROUND_MOUTH, AROUND_EYE, AROUND_PX = 0.1, 0.3, 4.0
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,21 @@ class Painter(Protocol):
         """Change a frame in place.
 
         Args:
-            region: (3, h, w) float 0..255, already warped; its first pixel is the box's.
+            region: (3, h, w) float 0..255, already warped; its first pixel is the box's. Only what lies in
+                `painted_parts` is the frame's.
             pose: the face in this frame.
         """
+
+
+def painted_parts(pose: FramePose, box: Box) -> list[Box]:
+    """The parts of a box that painters may look at and change: around the mouth and either eye."""
+    openings = ((MOUTH, pose.mouth, AROUND_MOUTH), (RIGHT_EYE, pose.eyes[0], AROUND_EYE))
+    openings += ((LEFT_EYE, pose.eyes[1], AROUND_EYE),)
+    parts = (
+        pixel_box(pose.points[[*upper, *lower]], around * opening.width + AROUND_PX, box)
+        for (upper, lower), opening, around in openings
+    )
+    return [part for part in parts if part is not None]
 
 
 def within(part: Box, box: Box) -> tuple[slice, slice]:

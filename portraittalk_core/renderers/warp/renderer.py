@@ -6,7 +6,7 @@ Contract of every renderer: (portrait, track) → iterator of pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,8 @@ from .lid_painter import LidPainter
 from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
-from .painters import FramePose, Painter, within
+from .packed import PackedPicture, bytes_of, colours_of, pixels_of
+from .painters import FramePose, Painter, painted_parts, within
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
 
@@ -37,7 +38,18 @@ SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice 
 LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
+BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
+
+
+@dataclass(frozen=True)
+class PartedFlow:
+    """Where the pixels of a frame came from, −1..1 of the box: smooth, and sharp at the edges of mouth and lids."""
+
+    nodes: Tensor  # (2, G, G)
+    parts: list[tuple[Span, Tensor]]  # parts of the box, and (2, h, w) of their pixels
+    painted: list[Span]  # parts that painters may change
+
 
 Mover = Callable[[Tensor, Tensor], Tensor]
 """Displacements (B, G, 2) in pixels of a field's nodes from landmarks (B, 478, 2) in pixels and heads (B, 3, 2)."""
@@ -89,8 +101,11 @@ class PortraitRenderer:
             region = F.interpolate(region, scale_factor=self.fine, mode="bicubic").clamp(0, 255)
         self.region = region.contiguous()  # planes are sampled twice as fast as colours side by side
         self.composite = None if cutout is None else Composite(cutout, self.picture, box, self.fine)
+        self.packed = _packed(self.region[0], box) if self.composite is None else self.composite.people
         self.grid = FlowGrid(y1 - y0, x1 - x0)
-        self.flow, self.buffer = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))  # of one frame
+        # of one frame
+        self.flow, self.painted = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))
+        self.pixels = torch.zeros(y1 - y0, x1 - x0, dtype=torch.int32)
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
@@ -152,10 +167,11 @@ class PortraitRenderer:
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 spans = self.grid.spans(self._moves(layers, targets))
-                layers = self._to_sampling(layers)
-            for target, head, layer, lids in zip(targets, heads, layers, shut, strict=True):
-                pose = FramePose.of(target, head, lids)
-                picture, mask = self._draw(pose, layer, spans, transparent, transparent or on_mask is not None)
+                # what is small first, for all frames: it takes half the time while no large planes come between
+                poses = [FramePose.of(*frame) for frame in zip(targets, heads, shut, strict=True)]
+                flows = [self._flow_of(*frame) for frame in zip(poses, self._to_sampling(layers), strict=True)]
+            for pose, flow in zip(poses, flows, strict=True):
+                picture, mask = self._draw(pose, flow, spans, transparent, transparent or on_mask is not None)
                 if on_mask is not None:
                     on_mask(mask)
                 yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
@@ -178,67 +194,78 @@ class PortraitRenderer:
 
     @torch.inference_mode()
     def _draw(
-        self, pose: FramePose, layers: Tensor, spans: list[Span], transparent: bool, masked: bool
+        self, pose: FramePose, flow: PartedFlow, spans: list[Span], transparent: bool, masked: bool
     ) -> tuple[Tensor, Tensor | None]:
         """One frame (H, W, 3), and its people (H, W) if `masked`.
 
         Args:
             pose: the face.
-            layers: (2, 2, G, G) its backward maps.
+            flow: where its pixels came from.
             spans: what moves of the box.
             transparent: see `render`.
             masked: whether the people are wanted too.
         """
-        self._flow_of(pose, layers)
-        pose = replace(pose, came_from=self.flow)
-        warped = self._warped(spans)
-        edge = None if self.composite is None else self.composite.draw(warped, self.flow, transparent)
-        for painter in self.painters:
-            painter.paint(warped, pose)
-        return self._put_into_picture(warped, spans), self._mask(edge) if masked else None
+        self.grid(flow.nodes, out=self.flow)
+        for (rows, columns), part in flow.parts:
+            self.flow[:, rows, columns] = part
+        pixels = self._warped(spans)
+        edge = None if self.composite is None else self.composite.draw(pixels, transparent)
+        self._paint(pixels, replace(pose, came_from=self.flow), flow.painted)
+        return self._put_into_picture(pixels, spans), self._mask(edge) if masked else None
 
-    def _put_into_picture(self, warped: Tensor, spans: list[Span]) -> Tensor:
-        """(H, W, 3) uint8 the portrait with (3, h, w) `warped` in its spans."""
+    def _paint(self, pixels: Tensor, pose: FramePose, parts: list[Span]) -> None:
+        """Let all painters paint over parts of (h, w) pixels, in place."""
+        for rows, columns in parts:
+            self.painted[:, rows, columns] = colours_of(pixels[rows, columns])
+        for painter in self.painters:
+            painter.paint(self.painted, pose)
+        for rows, columns in parts:
+            pixels[rows, columns] = pixels_of(self.painted[:, rows, columns])
+
+    def _put_into_picture(self, pixels: Tensor, spans: list[Span]) -> Tensor:
+        """(H, W, 3) uint8 the portrait with (h, w) `pixels` in its spans."""
         x0, y0, x1, y1 = self.box
         is_whole = spans == [self.grid.whole] and (y1 - y0, x1 - x0) == self.picture.shape[:2]
         out = torch.empty_like(self.picture) if is_whole else self.picture.clone()
         drawn = out[y0:y1, x0:x1]
         for rows, columns in spans:
-            planes = warped[:, rows, columns].add_(0.5).to(torch.uint8).unbind()  # painters keep 0..255 too
+            planes = bytes_of(pixels[rows, columns]).unbind(-1)[:3]
             if is_whole:
-                torch.stack(planes, -1, out=out)  # twice as fast as assigning the permuted planes
+                torch.stack(planes, -1, out=out)  # twice as fast as copying three bytes of four
             else:
                 drawn[rows, columns] = torch.stack(planes, -1)
         if self.composite is not None:
             self.composite.put_back(drawn)
         return out
 
-    def _flow_of(self, pose: FramePose, layers: Tensor) -> None:
-        """Compute (2, h, w) where each pixel came from, −1..1 of the box, into `flow`."""
-        openings = [(MOUTH, pose.mouth, _lower_lip_share)]
+    def _flow_of(self, pose: FramePose, layers: Tensor) -> PartedFlow:
+        """Where pixels came from, −1..1 of the box, from (2, 2, G, G) backward maps."""
+        openings = [(MOUTH, pose.mouth, _lower_lip_share, BESIDE_MOUTH)]
         for chains, eye, rest in zip((RIGHT_EYE, LEFT_EYE), pose.eyes, self.eyes, strict=True):
             if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap:
-                openings.append((chains, eye, _open_eye_share))
-        shares = [share(*opening.axes_on(*self.nodes), opening) for _, opening, share in openings]
+                openings.append((chains, eye, _open_eye_share, BESIDE_EYE))
+        shares = [share(*opening.axes_on(*self.nodes), opening) for _, opening, share, _ in openings]
         lower = shares[0] if len(shares) == 1 else torch.stack(shares).amax(0)
-        self.grid(torch.lerp(layers[0], layers[1], lower), out=self.flow)
-        for chains, opening, share in openings:
+        parts = []
+        for chains, opening, share, beside in openings:
             # at full resolution, for a sharp edge
-            box = pixel_box(pose.points[[*chains[0], *chains[1]]], 0.2 * opening.width, self.box)
+            box = pixel_box(pose.points[[*chains[0], *chains[1]]], beside * opening.width, self.box)
             if box is not None:
-                rows, columns = within(box, self.box)
-                upper, beneath = self.grid(layers, (rows, columns))
-                lower = share(*opening.axes_on(*pixel_axes(box)), opening)
-                torch.lerp(upper, beneath, lower, out=self.flow[:, rows, columns])
+                part = within(box, self.box)
+                upper, beneath = self.grid(layers, part)
+                lower_part = share(*opening.axes_on(*pixel_axes(box)), opening)
+                parts.append((part, torch.lerp(upper, beneath, lower_part)))
+        painted = [within(part, self.box) for part in painted_parts(pose, self.box)]
+        return PartedFlow(torch.lerp(layers[0], layers[1], lower), parts, painted)
 
     def _warped(self, spans: list[Span]) -> Tensor:
-        """(3, h, w) the picture where `flow` leads; outside the spans anything."""
-        grid = self.flow.permute(1, 2, 0)[None]
+        """(h, w) int32 pixels of the picture where `flow` leads; outside the spans anything."""
+        grid = self.flow.permute(1, 2, 0)
         if spans == [self.grid.whole]:
-            return self._sample(grid)[0].contiguous()
+            return self.packed.at(grid)
         for rows, columns in spans:
-            self.buffer[:, rows, columns] = self._sample(grid[:, rows, columns])[0]
-        return self.buffer
+            self.pixels[rows, columns] = self.packed.at(grid[rows, columns])
+        return self.pixels
 
     def _mask(self, edge: Tensor | None) -> Tensor:
         """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
@@ -277,6 +304,13 @@ class PortraitRenderer:
         height, width = self.picture.shape[:2]
         at = self.source[list(points)].long()
         return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
+
+
+def _packed(region: Tensor, box: Box) -> PackedPicture:
+    """A picture (3, H, W) of 0..255, at the size of a box or finer, that nobody was cut out of."""
+    planes = region.round().to(torch.uint8)
+    x0, y0, x1, y1 = box
+    return PackedPicture(torch.cat([planes, torch.full_like(planes[:1], 255)]), y1 - y0, x1 - x0)
 
 
 def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:

@@ -12,16 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...face.aperture import soft_step
+from ...face.aperture import Array, soft_step
 
 HALF_WIDTH = 0.54  # of a map, to either side of the middle
 ABOVE, BELOW = 0.26, 0.06  # of a map, from the biting edge to the gum's side and beyond the edge
-SIZES = (48, 96, 192, 384)  # pixels of a map over the mouth's width
-OVERSAMPLED = 3
+SIZES = (48, 96, 192, 384)  # pixels of the picture over the mouth's width, for which there is a map
+FINER = 2  # how many pixels a map has for one of the picture, and
+OVERSAMPLED = 2  # how many are drawn for one of these
+SEEN = 6  # of the drawn ones, a side: what one pixel of a camera sees, whose lens blurs a little
 EDGE = 0.010  # softness of a tooth's outline
 GAP = 0.0055  # half the width of the dark line between two teeth
 
@@ -59,33 +62,35 @@ LOWER = ToothRow(
 )
 
 
-def sample_teeth(across: Tensor, up: Tensor, low: Tensor, unit_px: float) -> Tensor:
-    """Cover, light and gum of both rows.
+def sample_teeth(row: int, aside: Array, into: Array, unit_px: float) -> tuple[Array, Array, Array]:
+    """Cover, light and gum of one row, each (N,) 0..1.
 
     Args:
-        across: (N,) positions along the mouth, 0 in the middle.
-        up: (N,) how far above the upper row's biting edge they lie.
-        low: (N,) how far below the lower row's.
+        row: 0 of the upper teeth, 1 of the lower ones.
+        aside: (N,) distances from the middle of the mouth.
+        into: (N,) how far from the row's biting edge towards its gum.
         unit_px: the mouth's width in pixels.
-
-    Returns:
-        (2, 3, N) of the upper and of the lower row.
     """
-    maps = _maps(next((size for size in SIZES if size >= 0.8 * unit_px), SIZES[-1]))
-    middle, half = (ABOVE - BELOW) / 2, (ABOVE + BELOW) / 2
-    rows = torch.stack([(up - middle) / half, (low - middle) / half])
-    grid = torch.stack([(across / HALF_WIDTH).expand_as(rows), rows], -1)[:, None]
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0]
+    size = next((size for size in SIZES if size >= 0.8 * unit_px), SIZES[-1])
+    planes, width, height = _maps(size)
+    # the map is finer than the picture: its nearest pixel is near enough
+    density = np.float32(size * FINER)
+    x, y = (aside * density).astype(np.intp), ((into + np.float32(BELOW)) * density).astype(np.intp)
+    place = np.clip(y, 0, height - 1) * width + np.minimum(x, width - 1)
+    return tuple(plane.take(place, mode="clip") for plane in planes[row])
 
 
 @lru_cache(maxsize=len(SIZES))
-def _maps(size: int) -> Tensor:
-    """(2, 3, h, w) both rows; their first line lies beyond the biting edge."""
-    width, height = round(2 * HALF_WIDTH * size), round((ABOVE + BELOW) * size)
-    across = ((torch.arange(width * OVERSAMPLED) + 0.5) / (width * OVERSAMPLED) * 2 - 1) * HALF_WIDTH
-    into = (torch.arange(height * OVERSAMPLED) + 0.5) / (height * OVERSAMPLED) * (ABOVE + BELOW) - BELOW
+def _maps(size: int) -> tuple[Array, int, int]:
+    """(2, 3, height · width) both rows on one side, their first line beyond the biting edge; width; height."""
+    sampling, reach = size * OVERSAMPLED * FINER, (SEEN - OVERSAMPLED) // 2
+    width, height = round(HALF_WIDTH * size) * FINER, round((ABOVE + BELOW) * size) * FINER
+    across = (torch.arange(-reach, width * OVERSAMPLED + reach) + 0.5) / sampling
+    into = (torch.arange(-reach, height * OVERSAMPLED + reach) + 0.5) / sampling - BELOW
     fine = torch.stack([_draw(row, across[None, :], into[:, None]) for row in (UPPER, LOWER)])
-    return F.avg_pool2d(fine, OVERSAMPLED)
+    # each as a pixel of the picture sees it
+    seen = F.avg_pool2d(fine, SEEN, OVERSAMPLED)
+    return seen.flatten(2).numpy(), width, height
 
 
 def _draw(row: ToothRow, across: Tensor, into: Tensor) -> Tensor:
@@ -102,7 +107,7 @@ def _draw(row: ToothRow, across: Tensor, into: Tensor) -> Tensor:
     cover = soft_step(depth - of["corner"] * lean**3.5, EDGE)
     share = (depth / of["heights"]).clamp(0, 1)  # 0 at the edge .. 1 at the gum
     beside = (1 - place.abs()) * half
-    line = torch.exp(-((beside / GAP) ** 2)) * (0.42 - 0.22 * share)
+    line = torch.exp(-((beside / GAP) ** 2)) * (0.27 - 0.14 * share)
     round_ = 1 - 0.20 * place.abs() ** 3 - 0.05 * place
     upright = 0.90 + 0.13 * soft_step(share - 0.16, 0.3) - 0.10 * soft_step(share - 0.80, 0.4)
     gleam = 0.06 * torch.exp(-(((place + 0.25) / 0.34) ** 2) - ((share - 0.42) / 0.22) ** 2)

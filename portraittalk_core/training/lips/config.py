@@ -27,8 +27,9 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
         "blocks": 1,
         "half_flow": True,
         "framing": NOSE_TO_CHIN,
-        "usual_references": 5,
-        "usual_lips": 2,
+        "usual_references": 12,
+        "usual_lips": 1,
+        "nearest": 3,
     },
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }

@@ -34,14 +34,14 @@ from .data import LipWindows, window_offsets
 from .score import SCORE_SEED, LipScore, lip_score
 from .stage import KEPT, LIPS_NAME, LipStage, train_lip_model
 
-VERSION = 1  # of the recipe: another one fits anew
+VERSION = 2  # of the recipe: another one fits anew
 PLAN, RESULT = "plan.json", "result.json"
 MOST_FRAMES = 2000  # whose crops are kept: 98 MB at 128 pixels
 HELD_BACK, MOST_HELD_S = 0.1, 10.0  # share of the film that is scored on, and seconds of it at most
 LEAST_S = 2.0  # of film that shows the face
 PROBE, LEAST_STEPS = 6, 20  # steps whose time is taken; of a whole run
 SCORED = 24  # frames of each score
-WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=4.0)
+WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=4.0, lips_squared=60.0)
 MAX_KEPT_BYTES = 2**16  # of a kept plan or result
 _now = time.monotonic
 
@@ -61,6 +61,11 @@ class FilmFit:
     def helps(self) -> bool:
         """Whether it paints the film better than before."""
         return self.after.psnr_db > self.before.psnr_db
+
+    @property
+    def helps_mouths(self) -> bool:
+        """Whether it paints mouths better, where nothing else of its painting is shown."""
+        return self.after.mouth_psnr_db > self.before.mouth_psnr_db
 
 
 def fit_key(film: Film, file: Path, minutes: float) -> str:

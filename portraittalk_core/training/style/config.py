@@ -8,13 +8,14 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...errors import InputError
 from ...renderers.animatenet.landmark_control import STYLES as DRAWINGS
-from ...style.extractor_files import ExtractorSizes
+from ...style.extractor_files import BUILT_IN, ExtractorSizes
 from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
 from .diffusion_config import MULTI, SINGLE, DiffusionTraining
+from .discriminant_config import DISCRIMINANT, DiscriminantTraining
 
-STAGES = ("extractor", "attention", SINGLE, MULTI)  # the style extractor; the UNet's style attention; what it sees in
+STAGES = ("extractor", "attention", SINGLE, MULTI, DISCRIMINANT)  # style extractor; style attention; its UNet; LDA
 LABELS = ("video", "folder")
 CONDITIONERS = ("controlnet", "animate_net", "motion", "identity")  # conditioners of SD1.5's UNet
 
@@ -125,7 +126,7 @@ class StyleAttentionTraining:
     stage: str = "attention"
     vexpress: tuple[Path, ...] | None = None  # V-Express's files, or their folder: the base, in the checkpoint's place
     speech_encoder: Path | None = None  # with vexpress: weight file of wav2vec 2.0 base
-    extractor: Path | None = None  # makes the videos' styles; None: motion statistics, which need no weights
+    extractor: Path | None = None  # makes the videos' styles, or "built-in"; None: motion statistics alone
     audio_encoder: Path | None = None  # weight file of Whisper tiny, for an extractor that hears by it
     start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
     num_tokens: int = 4  # of a style, of a new one
@@ -148,6 +149,8 @@ class StyleAttentionTraining:
 
     def __post_init__(self) -> None:
         check_choice(self.stage, STAGES[1:2], "stage")
+        if self.extractor is not None and self.extractor.name == "built-in" and not self.extractor.exists():
+            object.__setattr__(self, "extractor", BUILT_IN)
         check_choice(self.drawing, DRAWINGS, "drawing")
         for name, low, high in (("noise", 0, 2), ("drop", 0, 0.99), ("other_video", 0, 1), ("snr_limit", 0, 1e6)):
             check_range(getattr(self, name), low, high, name)
@@ -184,7 +187,10 @@ class StyleAttentionTraining:
             )
 
 
-def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | DiffusionTraining:
+StageTraining = StyleTraining | StyleAttentionTraining | DiffusionTraining | DiscriminantTraining
+
+
+def load_style_config(path: Path) -> StageTraining:
     """Read the settings of a stage from a TOML file; relative paths in it start at its own folder.
 
     Raises:
@@ -193,6 +199,7 @@ def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | Di
     """
     content = read_toml(path)
     kinds = {"attention": StyleAttentionTraining, SINGLE: DiffusionTraining, MULTI: DiffusionTraining}
+    kinds |= {DISCRIMINANT: DiscriminantTraining}
     stage = content.get("stage")
     kind = kinds.get(stage, StyleTraining) if isinstance(stage, str) else StyleTraining
     return read_settings(kind, content, Path(path))

@@ -228,10 +228,8 @@ def read_styles(
         InputError: no folder, nothing that can be used, or fewer than two styles.
     """
     folder, notify = Path(folder), on_progress or (lambda *_: None)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
     reasons: list[str] = []
-    tracks = _tracks(folder, reasons)
+    tracks = prepared_tracks(folder, reasons)
     rest = _neutrals(tracks) if expression == "landmarks" else {}
     videos: list[StyleVideo] = []
     for number, (name, track) in enumerate(tracks.items()):
@@ -260,8 +258,19 @@ def _noting(reasons: list[str], name: str) -> Iterator[None]:
         log.warning("%s is left out: %s", name, error)
 
 
-def _tracks(folder: Path, reasons: list[str]) -> dict[str, LandmarkTrack]:
-    """Landmark tracks of the prepared videos, by name."""
+def prepared_tracks(folder: Path, reasons: list[str] | None = None) -> dict[str, LandmarkTrack]:
+    """Landmark tracks of the prepared videos, by name.
+
+    Args:
+        folder: that `portraittalk prepare` has made.
+        reasons: to which a sentence is added on each video that cannot be used.
+
+    Raises:
+        InputError: no folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
+    reasons = [] if reasons is None else reasons
     tracks: dict[str, LandmarkTrack] = {}
     for marker in sorted(folder.rglob(MARKER)):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()

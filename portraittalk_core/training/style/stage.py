@@ -28,10 +28,12 @@ from ...weights.load import load_strict, read_metadata, read_tensors
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
-from .config import StyleAttentionTraining, StyleTraining
+from .config import StageTraining, StyleTraining
 from .data import StyleBatch, StyleData, SyntheticStyleData, read_styles, style_batch
-from .diffusion_config import MULTI, SINGLE, DiffusionTraining
+from .diffusion_config import MULTI, SINGLE
 from .diffusion_run import DiffusionResult, train_diffusion
+from .discriminant_config import DISCRIMINANT
+from .discriminant_stage import DiscriminantResult, train_discriminant
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
@@ -182,8 +184,8 @@ def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor
 
 
 def train_style(
-    config: StyleTraining | StyleAttentionTraining | DiffusionTraining, on_progress: Progress | None = None
-) -> StyleResult | StyleAttentionResult | DiffusionResult:
+    config: StageTraining, on_progress: Progress | None = None
+) -> StyleResult | StyleAttentionResult | DiffusionResult | DiscriminantResult:
     """Train one of style's stages, resuming from its last checkpoint.
 
     Args:
@@ -196,7 +198,7 @@ def train_style(
         OutputError: `config.out` cannot be written.
     """
     stages = {"extractor": _train_extractor, "attention": train_style_attention}
-    stages |= {SINGLE: train_diffusion, MULTI: train_diffusion}
+    stages |= {SINGLE: train_diffusion, MULTI: train_diffusion, DISCRIMINANT: train_discriminant}
     return stages[config.stage](config, on_progress)
 
 

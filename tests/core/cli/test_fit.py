@@ -60,10 +60,11 @@ def test_fitted_renderer_dubs_only_where_it_is_better(helps, tmp_path, monkeypat
 
     def fit_to_film(film, speech, file, folder, minutes, on_progress):
         seen.append((speech, file, folder, minutes))
-        return FilmFit(better, 70, LipScore(20, 15, 9), LipScore(25 if helps else 19, 18, 9), 3.0, was_there=False)
+        after = LipScore(19, 18, 9) if helps else LipScore(25, 14, 9)  # mouths alone are shown of so small a crop
+        return FilmFit(better, 70, LipScore(20, 15, 9), after, 3.0, was_there=False)
 
     monkeypatch.setattr(fitting, "fit_to_film", fit_to_film)
-    options, spec = LipOptions(lips_file=given, device="cpu"), renderer_spec("lips", FILM)
+    options, spec = LipOptions(lips_file=given, device="cpu", crop_pad=0), renderer_spec("lips", FILM)
     args, renderer = fitted(args_of(lips_file=given), cli_fit.FitOptions(fit=2.0), film, spec, options)
     assert seen == [(None, given, tmp_path / "random-lips.safetensors.fitted", 2.0)]
     chosen = better if helps else given
@@ -91,3 +92,7 @@ def test_weights_of_the_package_are_fitted_beside_the_output(tmp_path, monkeypat
     changed, _ = fitted(args, chosen_fit(args, "lips"), film, renderer_spec("lips", FILM), options)
     assert taken == [(options.file, tmp_path / "dubbed.mp4.fitted")]
     assert changed.lips_file == better
+    large = LandmarkTrack(points, film.track.valid, Fraction(25), 2000, 2000)  # 36 times as large: the warp would stay
+    with pytest.raises(InputError, match=r"--fit cannot help film.mp4: its mouth is [0-9.]+ times as wide"):
+        fitted(args, chosen_fit(args, "lips"), Film(film.path, large), renderer_spec("lips", FILM), options)
+    assert len(taken) == 1

@@ -81,8 +81,12 @@ def test_a_video_becomes_a_style_file_and_a_picture(portrait, tmp_path, capsys):
     assert main([str(word) for word in words]) == 0
     assert main(["style", "--video", str(video), "--out", str(out), "--plot", str(plot)]) == 0
     made = load_record(StylePrior, out)
-    assert made.space == "manner" and made.source == "talk.mp4" and 0.05 < float(made.mean[0]) < 0.5
-    assert Image.open(plot).width == 1200 and "11 numbers" in capsys.readouterr().out
+    assert made.space == load_extractor().space and made.source == "talk.mp4" and len(made) == 128
+    assert made.style_statistics.space == "manner" and 0.05 < float(made.style_statistics.mean[0]) < 0.5
+    assert Image.open(plot).width == 1200 and "128 numbers" in capsys.readouterr().out
+    assert main(["style", "--video", str(video), "--extractor", "none", "--out", str(out)]) == 0
+    measured = load_record(StylePrior, out)
+    assert measured.space == "manner" and torch.equal(measured.mean, made.style_statistics.mean)
 
 
 @pytest.mark.parametrize("fails", ["plot_style", "save_picture"])

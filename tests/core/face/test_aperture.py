@@ -16,3 +16,15 @@ def test_edges_are_smooth_curves_through_their_points():
         assert (height - bend * (50 - at) * (50 + at)).abs().max() < 0.03
     beyond = mouth.edge_heights(torch.tensor([-80.0, 80.0]))
     assert torch.cat(beyond).abs().max() < 1e-3  # the corners' own height
+
+
+def test_an_edge_that_folds_back_at_a_corner_has_no_spike():
+    """The far corner of a turned mouth lies before the points that follow it: the curve stays within its points."""
+    points = canonical_face()[:, :2] * 100
+    u = torch.tensor([-50.0, -53, -54, -52, -40, -20, 0, 20, 35, 45, 50])
+    for chain, bend in zip(MOUTH, (-0.004, 0.01), strict=True):
+        v = bend * (50 - u) * (50 + u)
+        v[1:4] = torch.tensor([10.0, 15, 20]) * bend / abs(bend)
+        points[list(chain)] = torch.stack([u, v], 1)
+    upper, lower = Aperture.of(points, MOUTH).edge_heights(torch.linspace(-60, 60, 500))
+    assert float(upper.min()) > -20 - 1 and float(lower.max()) < 25 + 1

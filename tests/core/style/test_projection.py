@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from style_files import SPACE, style_attention
 
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.style.options import StyleUse
+from portraittalk_core.style.prior import BlendedStyle, StylePrior
 from portraittalk_core.style.projection import load_style_attention, save_style_attention
+from portraittalk_core.style.reference import named_style
 
 
 def test_file_round_trip_keeps_weights_space_and_sizes(tmp_path):
@@ -37,6 +42,19 @@ def test_space_must_be_the_one_it_was_trained_on():
     net.check_space(SPACE, "my style")
     with pytest.raises(InputError, match=r"my style lives in the space manner.*extractor:test"):
         net.check_space("manner", "my style")
+
+
+def test_attention_of_motion_statistics_takes_those_of_any_style():
+    statistics = named_style("calm", StyleUse(noise=0.0))
+    style = StylePrior(torch.ones(3), torch.zeros(3), torch.ones(3), SPACE, "anna", style_statistics=statistics)
+    net = style_attention(style_width=11)
+    net.space = "manner"
+    assert net.suits(style) and net.suited(style) is statistics and net.suited(statistics) is statistics
+    assert torch.equal(net.drawn(style, 2, 25)[0], statistics.mean.expand(2, -1))
+    blend = BlendedStyle(style, replace(style, mean=torch.zeros(3)), ((0, 0), (1, 1)))
+    assert net.suited(blend).space == "manner" and not style_attention().suits(statistics)
+    with pytest.raises(InputError, match="the style anna lives in the space extractor:test, .*trained on manner"):
+        net.drawn(replace(style, style_statistics=None), 2, 25)
 
 
 @pytest.mark.parametrize(

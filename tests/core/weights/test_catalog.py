@@ -284,4 +284,5 @@ def test_shipped_weights_are_those_of_the_card(name):
     content = (package / name).read_bytes()
     assert hashlib.sha256(content).hexdigest() == SHIPPED[name]
     assert len(content) < 10_000_000
-    assert recognise(package / name).role == ("lip renderer" if "lip" in name else "mouth network")
+    roles = {"lips": "lip renderer", "mouth": "mouth network", "extractor": "style extractor"}
+    assert recognise(package / name).role == roles[Path(name).stem]

@@ -4,7 +4,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from portraittalk_core.engines.builtin.mouth_model import LiveMouth, load_mouth, run_mouth, save_mouth
+from portraittalk_core.engines.builtin import closure_net
+from portraittalk_core.engines.builtin.mouth_model import (
+    PRESSED,
+    LiveMouth,
+    load_closures,
+    load_mouth,
+    run_mouth,
+    save_mouth,
+)
 from portraittalk_core.engines.builtin.mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
@@ -25,10 +33,16 @@ def net() -> MouthNet:
     return MouthNet(8).eval().requires_grad_(False)
 
 
+def closed(outputs, mel):
+    """Outputs with the closures of the network in the box."""
+    return closure_net.with_closures(outputs, *(part[0] for part in load_closures().closing(mel)), PRESSED)
+
+
 def test_blocks_give_what_the_whole_clip_gives(net):
     mel = torch.randn(3171, 80) * 10 - 40
     statistics = measure_mel(mel)
-    whole = net(statistics.normalise(mel)[None])[0]
+    heard = statistics.normalise(mel)[None]
+    whole = closed(net(heard)[0], heard)
     for size in (250, 97, 4000):
         torch.testing.assert_close(run_mouth(net, mel.split(size), statistics), whole, rtol=0, atol=1e-5)
 
@@ -37,7 +51,14 @@ def test_answers_reach_no_further_than_said(net):
     mel = torch.randn(1, 800, 80)
     changed = mel.clone()
     changed[:, 400] += 5
-    for answer, behind, ahead in ((net, BEHIND_FRAMES, AHEAD_FRAMES), (net.live, BEHIND_FRAMES, LOOK_AHEAD_FRAMES)):
+    assert closure_net.AHEAD_FRAMES <= LOOK_AHEAD_FRAMES
+    closing = lambda frames: torch.stack(load_closures().closing(frames), -1).detach()  # noqa: E731
+    answers = (closing, BEHIND_FRAMES, closure_net.AHEAD_FRAMES)
+    for answer, behind, ahead in (
+        answers,
+        (net, BEHIND_FRAMES, AHEAD_FRAMES),
+        (net.live, BEHIND_FRAMES, LOOK_AHEAD_FRAMES),
+    ):
         differs = (answer(changed) - answer(mel)).abs().amax((0, 2)).nonzero().flatten() * 2
         assert 400 - ahead <= differs.min() <= 400 - ahead + 4
         assert differs.max() <= 400 + behind
@@ -70,7 +91,20 @@ def test_live_answers_are_those_of_the_network_with_the_same_statistics(net):
     said = live.push(waveform)
     mel = log_mel(load_speech(SAMPLE))[: 3 * 100 - 1]
     heard = live._statistics.normalise(mel)
-    torch.testing.assert_close(said[5:], net.live(heard[None])[0, 5 : len(said)], rtol=0, atol=1e-3)
+    expected = closed(net.live(heard[None])[0], heard[None])
+    torch.testing.assert_close(said[5:], expected[5 : len(said)], rtol=0, atol=1e-3)
+
+
+def test_lips_press_and_tuck_where_it_is_probable_and_the_mouth_is_not_wide_open():
+    outputs = torch.zeros(5, 8)
+    outputs[3, 0] = 1.0  # wide open
+    outputs[4, 6] = 0.9  # pressed already
+    meeting, tucking = closure_net.MEETING, closure_net.TUCKING
+    probable = torch.tensor([0.0, sum(meeting) / 2, 1.0, 1.0, 0.0])
+    result = closure_net.with_closures(outputs, probable, probable * sum(tucking) / sum(meeting), PRESSED)
+    torch.testing.assert_close(result[:, 6], torch.tensor([0.15, sum(PRESSED) / 2, 0.5, 0.15, 0.9]))
+    torch.testing.assert_close(result[:3, 5], torch.tensor([0.0, 0.5, 1.0]))
+    assert (result[:, (0, 1, 2, 3, 4, 7)] == outputs[:, (0, 1, 2, 3, 4, 7)]).all()
 
 
 def test_network_survives_its_file(net, tmp_path):

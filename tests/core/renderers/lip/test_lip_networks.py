@@ -16,6 +16,7 @@ from portraittalk_core.renderers.lip.blocks import (
     AdaIN,
     Spade,
     SpadeLayer,
+    batch_normed,
     mel_layers,
     normalised,
     resized_grid,
@@ -397,6 +398,53 @@ def test_equal_references_are_warped_once_and_weigh_as_many():
     for name in ("picture", "narrow", "wide"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
     assert distinct(torch.tensor([3, 1, 3, 2, 1]))[0] == [0, 1, 3]
+
+
+def test_each_frame_is_painted_from_the_references_whose_mouths_are_drawn_most_alike():
+    """As if those were all there are; equal references count as one of them."""
+    model = random_lip_model("lips", seed=4)
+    six, frames = references(6), batch(3)
+    sketches = six.sketches * 0.2
+    for frame, (first, second) in enumerate(((4, 1), (0, 5), (2, 3))):  # equal to the frame's own, nearly, and others
+        sketches[first] = frames.sketches[frame, 2]
+        sketches[second] = 0.9 * frames.sketches[frame, 2]
+    six = replace(six, sketches=sketches)
+    model.config = replace(model.config, nearest=2)
+    given = model.encode(
+        replace(six, pictures=six.pictures[[0, 0, 1, 2, 3, 4, 5]], sketches=sketches[[0, 0, 1, 2, 3, 4, 5]])
+    )
+    both = model.encode(six)
+    painted = model.paint(both, frames)
+    model.config = replace(model.config, nearest=0)
+    for frame, pair in enumerate(([1, 4], [0, 5], [2, 3])):
+        alone = model.encode(replace(six, pictures=six.pictures[pair], sketches=sketches[pair]))
+        assert torch.allclose(painted[frame], model.paint(alone, frame_of(frames, frame))[0], atol=1e-5)
+    assert len(given.drawn) == 6 and not torch.allclose(
+        painted, model.paint(replace(both, drawn=None), frames), atol=1e-3
+    )
+
+
+def test_a_convolution_and_its_norm_are_one_where_nothing_is_learnt():
+    some = draw(3)
+    convolution, norm = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1), torch.nn.BatchNorm2d(4)
+    for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
+        tensor.data.copy_(torch.rand(4, generator=some) + 0.5)
+    x = torch.randn(2, 3, 9, 7, generator=some)
+    expected = norm.eval()(convolution(x))
+    with torch.no_grad():
+        assert torch.allclose(batch_normed(convolution, norm, x), expected, atol=1e-6)
+    norm.train()
+    assert batch_normed(convolution, norm, x).mean((0, 2, 3)).tolist() == pytest.approx(norm.bias.tolist(), abs=1e-5)
+
+
+def test_learning_begins_where_it_would_without_lips():
+    """New networks paint the same whatever the lip references show, and as the ablated ones do."""
+    sizes = {**TINY, "ablate": "none"}
+    torch.manual_seed(0)
+    whole, without = LipPriors(LipConfig(**sizes)).eval(), LipPriors(LipConfig(**{**sizes, "ablate": "lips"})).eval()
+    without.load_state_dict({name: whole.state_dict()[name] for name in without.state_dict()})
+    painted = whole.paint(whole.encode(references()), batch())
+    assert torch.allclose(painted, without.paint(without.encode(references()), batch()), atol=1e-6)
 
 
 def test_training_gives_every_frame_its_own_references_and_gradients_to_every_weight():

@@ -47,6 +47,10 @@ def turned(picture: torch.Tensor, angles_deg: list[float]) -> torch.Tensor:
     return frame
 
 
+EDGE = 90  # levels, between two rows of the picture
+LEVELS = 12 + EDGE // 10  # a colour may come from a tenth of a pixel aside
+
+
 @pytest.mark.parametrize("angles_deg", [[0.0, 2.0, 2.0], [2.0, 0.0, -3.0]])
 def test_rows_beside_a_turned_head_stay_straight(angles_deg):
     picture = drawn("rows")
@@ -54,13 +58,13 @@ def test_rows_beside_a_turned_head_stay_straight(angles_deg):
     assert (frame != picture).float().mean() > 0.01
     beside = slice(100, 300)
     for columns in (slice(0, HAIR[0] - 14), slice(HAIR[2] + 14, SIDE)):
-        assert (frame[beside, columns].int() - picture[beside, columns].int()).abs().max() <= 12
+        assert (frame[beside, columns].int() - picture[beside, columns].int()).abs().max() <= LEVELS
 
 
 def test_columns_above_a_turned_head_stay_straight():
     picture = drawn("columns")
     frame = turned(picture, [0.0, 3.0, 0.0])
-    assert (frame[: HAIR[1] - 14].int() - picture[: HAIR[1] - 14].int()).abs().max() <= 12
+    assert (frame[: HAIR[1] - 14].int() - picture[: HAIR[1] - 14].int()).abs().max() <= LEVELS
 
 
 def grid() -> torch.Tensor:

@@ -146,3 +146,16 @@ def test_frames_without_blinks_do_not_depend_on_their_neighbours():
     alone = list(renderer.render(blinking([0.0])))[0]
     beside = list(renderer.render(blinking([0.0, 1.0])))[0]
     assert (alone.int() - beside.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("grain", [0.0, 4.0])
+def test_a_shut_lid_has_the_grain_of_the_skin(grain):
+    """Film grain of a known deviation all over the picture: a lid without it is a flat patch."""
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, grain, (SIDE, SIDE, 1)))
+    picture = (drawn().double() + noise).round().clamp(0, 255).to(torch.uint8)
+    (shut,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0]))
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        x, top, bottom = int(POINTS[upper[4], 0]), int(POINTS[upper[4], 1]), int(POINTS[lower[4], 1])
+        lid = shut[top + 2 : bottom - 8, x - 12 : x + 12].double().mean(-1)
+        differences = lid.diff(dim=1).std() / 2**0.5  # of neighbours, so that shading does not count
+        assert 0.4 * grain <= float(differences) <= 1.2 * grain + 0.6

@@ -1,0 +1,103 @@
+"""Convolutional network that hears where lips close and tuck: classes of speech sounds from a log-mel spectrogram.
+
+The mouth network follows movement by regression, and takes what it doubts for half a movement; half a closure is none.
+This one says how probable a closure is, every 10 ms, and closes the lips where it is probable enough.
+
+Source: own design; temporal convolutions with dilation as in Bai, Kolter and Koltun, arXiv 1803.01271.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...speech.mel import NUM_MELS
+from ...types import MOUTH_PARAMETERS
+from .mouth_net import KERNEL, STRIDE
+
+# sounds by what lips do, where they are alike to the ear: the first three close and tuck them, "" is silence
+CLASSES = (
+    "pb", "mβ", "fv", "", "td", "nɲŋ", "kɡ", "sz", "ʃʒç", "θð", "hʔx", "lʎɾrʁ", "ɹɚ", "jiɪeɨy", "wɥuʊɯoʏ", "ɛæ",
+    "aɑɐʌɒɔ", "əɜøœɤ",
+)  # fmt: skip
+STOP, NASAL, LABIODENTAL, SILENT = range(4)
+LAYERS = ((1, 1), (1, 1), (2, 2), (4, 4), (4, 4))  # dilation, and how many frames of 10 ms a layer looks ahead
+ENTRY = 5  # frames of 10 ms that the first layer sees at once
+DROPPED = 0.3  # share of what layers add that is left out in training, so that made voices are not learnt by heart
+_OPENING, _TUCK, _PRESS = (MOUTH_PARAMETERS.index(name) for name in ("opening", "tuck", "press"))
+
+# probabilities at which lips begin to meet, and meet; at which the lower lip begins to tuck, and is tucked
+MEETING, TUCKING = (0.0, 0.12), (0.2, 0.4)
+APART = 0.45  # of the mouth network's opening: lips that it hears so far apart do not meet, however probable that is
+
+
+class _Layer(nn.Module):
+    """Residual dilated convolution; of its (kernel − 1) · dilation frames of context, `ahead` lie ahead."""
+
+    def __init__(self, width: int, dilation: int, ahead: int) -> None:
+        super().__init__()
+        self.padding = ((KERNEL - 1) * dilation - ahead, ahead)
+        self.wide = nn.Conv1d(width, width, KERNEL, dilation=dilation)
+        self.norm = nn.BatchNorm1d(width)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, T) to the same."""
+        added = F.gelu(self.norm(self.wide(F.pad(x, self.padding))))
+        return x + self.mix(F.dropout(added, DROPPED, self.training))
+
+
+class ClosureNet(nn.Module):
+    """Normalised log-mel (B, M, 80) at 100 Hz to logits (B, M, classes) at 100 Hz, columns as CLASSES.
+
+    Args:
+        width: channels inside.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.width = width
+        self.enter = nn.Conv1d(NUM_MELS, width, ENTRY, padding=ENTRY // 2)
+        self.layers = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in LAYERS))
+        self.leave = nn.Conv1d(width, len(CLASSES), 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """The logits."""
+        return self.leave(self.layers(F.gelu(self.enter(mel.transpose(1, 2))))).transpose(1, 2)
+
+    def closing(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, ceil(M / 2)) each at 50 Hz: the probability that lips are closed 10 ms later, and of a tucked lower lip."""
+        probability = self(mel).softmax(-1)
+        closed = probability[..., STOP] + probability[..., NASAL]
+        closed = torch.cat([closed[:, 1:], closed[:, -1:]], 1)[:, ::STRIDE]
+        tucked = F.max_pool1d(probability[:, None, :, LABIODENTAL], STRIDE + 1, STRIDE, 1)[:, 0]
+        return closed, tucked
+
+
+AHEAD_FRAMES = sum(ahead for _, ahead in LAYERS) + ENTRY // 2 + 1  # of 10 ms, that `closing` looks ahead
+
+
+def with_closures(outputs: Tensor, closed: Tensor, tucked: Tensor, pressed: tuple[float, float]) -> Tensor:
+    """A mouth network's outputs, with lips that press and tuck at least as much as is probable.
+
+    Args:
+        outputs: (T, 8) as OUTPUTS.
+        closed: (T,) probability of closed lips, as of `ClosureNet.closing`; counts less, the wider the opening.
+        tucked: (T,) probability that the lower lip is tucked.
+        pressed: outputs of `press` at which lips begin to meet, and meet.
+
+    Returns:
+        (T, 8).
+    """
+    begin, full = pressed
+    result = outputs.clone()
+    meeting = closed * (1 - (outputs[:, _OPENING] / APART).clamp(0, 1))
+    result[:, _PRESS] = torch.maximum(outputs[:, _PRESS], begin + (full - begin) * _risen(meeting, MEETING))
+    result[:, _TUCK] = torch.maximum(outputs[:, _TUCK], _risen(tucked, TUCKING))
+    return result
+
+
+def _risen(probability: Tensor, limits: tuple[float, float]) -> Tensor:
+    low, high = limits
+    return ((probability - low) / (high - low)).clamp(0, 1)

@@ -1,0 +1,141 @@
+"""Training of the closure network by cross-entropy over classes of sounds, on made and recorded speech."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...engines.builtin.closure_net import LABIODENTAL, NASAL, SILENT, STOP, ClosureNet
+from ...engines.builtin.mouth_model import save_closures
+from ...media.files import check_writable
+from ...progress import Progress
+from ..mouth.augment import mask_bands
+from ..mouth.speech_corpus import SHARES, CorpusClip, load_corpus, make_corpus
+from .config import ClosureTrainer, ClosureTraining
+from .labels import IGNORED, frame_classes
+from .recordings import aligned_recordings
+from .vary import varied
+
+CLASS_WEIGHTS = {STOP: 2.0, NASAL: 2.5, LABIODENTAL: 1.5, SILENT: 0.5}  # of the loss; of all others 1
+LABEL_SMOOTHING = 0.02
+POOL, RENEWED = 200, 3  # varied clips that are kept, and those of them that are made anew at each step
+CLIP_NORM, WARM_UP = 1.0, 0.1
+
+
+@dataclass(frozen=True)
+class ClosureResult:
+    """What a training made."""
+
+    closures: Path
+    clips: int
+    recordings: int
+
+
+def train_closures(config: ClosureTraining, on_progress: Progress | None = None) -> ClosureResult:
+    """Train a closure network.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all; may raise to stop.
+
+    Raises:
+        InputError: no recording can be used.
+        MissingDependency: a synthesiser, or pocketsphinx for recordings, is not installed.
+        OutputError: `config.out` cannot be written.
+    """
+    check_writable(config.out)
+    seed, shards = config.trainer.seed, []
+    for hours, neural in ((config.hours, False), (config.neural_hours, True)):
+        if hours:
+            shards += make_corpus(config.corpus, hours, seed, None, neural)
+    clips = load_corpus(shards)
+    recordings = [] if config.recordings is None else aligned_recordings(config.recordings)
+    net = fit_closures(clips, recordings, config.trainer, on_progress)
+    card = {
+        "clips": len(clips), "recordings": len(recordings), "synthesisers": SHARES,
+        **dataclasses.asdict(config.trainer),
+    }  # fmt: skip
+    save_closures(net, config.out, card)
+    return ClosureResult(config.out, len(clips), len(recordings))
+
+
+def fit_closures(
+    clips: Sequence[CorpusClip],
+    recordings: Sequence[CorpusClip],
+    trainer: ClosureTrainer,
+    on_progress: Progress | None = None,
+) -> ClosureNet:
+    """A network in evaluation mode.
+
+    Args:
+        clips: synthesised speech.
+        recordings: of people; may be none.
+        trainer: sizes and rates.
+        on_progress: called with steps done and steps in all; may raise to stop.
+    """
+    torch.manual_seed(trainer.seed)
+    random = np.random.default_rng(trainer.seed)
+    sources = [_Pool(part, random) for part in (clips, recordings) if len(part)]
+    shares = [1.0] if len(sources) == 1 else [1 - trainer.recorded, trainer.recorded]
+    net = ClosureNet(trainer.width).train()
+    optimizer = torch.optim.AdamW(net.parameters(), trainer.learning_rate, weight_decay=trainer.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, trainer.learning_rate, trainer.steps, pct_start=WARM_UP)
+    weights = torch.ones(net.leave.out_channels)
+    for number, weight in CLASS_WEIGHTS.items():
+        weights[number] = weight
+    for step in range(1, trainer.steps + 1):
+        for source in sources:
+            source.renew(RENEWED)
+        chosen = random.choice(len(sources), trainer.batch, p=shares)
+        parts = [_part(*sources[i].one(), trainer.segment, random) for i in chosen]
+        mels, classes = (torch.stack(column) for column in zip(*parts, strict=True))
+        loss = F.cross_entropy(
+            net(mels).flatten(0, 1), classes.flatten(), weights, ignore_index=IGNORED, label_smoothing=LABEL_SMOOTHING
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
+        optimizer.step()
+        schedule.step()
+        if on_progress:
+            on_progress(step, trainer.steps)
+    return net.eval()
+
+
+class _Pool:
+    """Varied clips of a source."""
+
+    def __init__(self, clips: Sequence[CorpusClip], random: np.random.Generator) -> None:
+        self._clips, self._random = clips, random
+        self._varied = [self._another() for _ in range(POOL)]
+
+    def renew(self, count: int) -> None:
+        """Make some of the clips anew."""
+        for _ in range(count):
+            self._varied[self._random.integers(POOL)] = self._another()
+
+    def one(self) -> tuple[Tensor, Tensor]:
+        """(M, 80) normalised and (M,) classes of one of the clips."""
+        return self._varied[self._random.integers(POOL)]
+
+    def _another(self) -> tuple[Tensor, Tensor]:
+        clip = self._clips[self._random.integers(len(self._clips))]
+        return varied(clip.mel, frame_classes(clip.sounds, clip.mel), clip.sounds, self._random)
+
+
+def _part(mel: Tensor, classes: Tensor, segment: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(segment, 80) and (segment,) of a clip, as if its statistics had been measured on other words."""
+    start = int(random.integers(0, max(1, len(mel) - segment + 1)))
+    part, labels = mel[start : start + segment].float(), classes[start : start + segment]
+    labels = F.pad(labels, (0, segment - len(part)), value=IGNORED)
+    part = F.pad(part.T, (0, segment - len(part)), mode="replicate").T
+    bands = torch.from_numpy(random.normal(0, 0.12, (1, part.shape[1]))).float()
+    part = part * float(np.exp(random.normal(0, 0.08))) + bands + float(random.normal(0, 0.15))
+    return mask_bands(part + 0.1 * torch.randn_like(part), random), labels
