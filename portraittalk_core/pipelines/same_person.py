@@ -24,7 +24,7 @@ from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
 from ..face.scenes import SceneFinder
 from ..media.video_read import read_pictures
-from ..scratch import gathered
+from ..memory_map import gathered
 from ..types import LandmarkTrack
 
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
