@@ -13,6 +13,8 @@ COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI_DIR)/venv/bin/python $(COMFYU
 # Two workers keep two cores busy; with a ComfyUI a third one waits for its server, which works in a process of its own.
 WORKERS ?= $(if $(wildcard $(COMFYUI_DIR)/main.py),3,2)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+# Bytecode is kept, whatever the environment says: else every worker rewrites the tests' assertions in every run (8 s).
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 
 .PHONY: help venv demo test quick cluster lint comfy-requirements clean

@@ -18,8 +18,8 @@ class PersonMask(io.ComfyNode):
         return schema(
             node_id="PortraitTalkPersonMask",
             display_name="Person Mask",
-            description="Tells people from the background, with fine edges at hair, for the mask of IdentityNet Sampler "
-            "and of any other sampler. Nothing to download.",
+            description="Tells people from the background, with fine edges at hair, for the mask of IdentityNet "
+            "Sampler and of any other sampler. Nothing to download.",
             search_aliases=["segmentation", "selfie", "remove background", "matting", "inpaint"],
             inputs=[
                 io.Image.Input("images", tooltip="A portrait, or frames: each gets a mask of its own."),

@@ -21,7 +21,7 @@ FLOORS = {
                 "progress",
                 "cache_key",
                 "types",
-                "scratch",
+                "memory_map",
                 "threads",
                 "__init__",
             ),

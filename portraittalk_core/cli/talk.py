@@ -101,8 +101,8 @@ def _talk_together(args: argparse.Namespace, faces: list[int | FaceChoice], opti
     from ..pipelines.speakers import check_speakers
     from ..pipelines.together import PictureSpeaker, talk_speakers
 
-    heard = speeches(args)
-    speakers = list(map(PictureSpeaker, portraits_from(args, faces), heard, speaker_names(args)))
+    sounds = speeches(args)
+    speakers = list(map(PictureSpeaker, portraits_from(args, faces), sounds, speaker_names(args)))
     check_speakers(speakers)
     return partial(talk_speakers, speakers, args.out, options, sound=video_sound(args))
 

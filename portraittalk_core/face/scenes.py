@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..scratch import let_go
+from ..memory_map import release_memory
 from ..types import LandmarkTrack
 from . import topology as topo
 from .geometry import align, interocular_px, turned_aside
@@ -94,7 +94,7 @@ def _shape(track: LandmarkTrack, frames: Tensor) -> Tensor:
         torch.stack([track.points[frames, point] for point in corners]).mean(0) * size
         for corners in (topo.LEFT_EYE_CORNERS, topo.RIGHT_EYE_CORNERS)
     )
-    let_go()
+    release_memory()
     frontal = track.px_of(frames[turned_aside(left - right).argsort()[:COMPARED]])
     rigid = list(topo.RIGID)
     scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checks import beyond, check_range
 from ..errors import InputError, MediaError
-from ..scratch import extended
+from ..memory_map import extended
 from ..types import SPEECH_RATE_HZ, Speech
 from .mix import Block, mix_blocks, tensor_blocks
 from .once import warn_once

@@ -16,9 +16,9 @@ from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import align, eye_axis, turned_aside
+from ..memory_map import extended, mapped_tensor, release_memory
 from ..motion.options import STILL, MotionOptions
 from ..progress import Progress
-from ..scratch import extended, let_go, scratch_table
 from ..types import LandmarkTrack, Speech
 from .dub_options import FILM_ENDS
 from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
@@ -126,14 +126,14 @@ def dub_track(
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
         mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
-    weights, points = presence(driving.valid, scenes, driving.fps), scratch_table(*driving.points.shape)
+    weights, points = presence(driving.valid, scenes, driving.fps), mapped_tensor(*driving.points.shape)
     start = 0
     for mouth in mouths:
         stop = start + len(mouth)
         filmed, weight = driving.points[start:stop], weights[start:stop, None, None]
         points[start:stop] = torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight))
         start = stop
-        let_go()
+        release_memory()
     return replace(driving, points=points)
 
 
@@ -274,7 +274,7 @@ def resting_index(track: LandmarkTrack, among: Tensor | None = None) -> int:
     costs = []
     for start in range(0, len(track), BLOCK):
         costs.append(_unrest(track.slice(start, start + BLOCK).points_px))
-        let_go()
+        release_memory()
     cost, valid = torch.cat(costs), track.valid
     if among is not None:
         cost, valid = cost.masked_fill(~among, torch.inf), valid & among

@@ -79,21 +79,21 @@ def read_film(
     )
     numbers, other_person = watched.scenes.scenes(), torch.zeros(len(track), dtype=torch.bool)
     if scenes == "same" and people is not None and int(numbers[-1]):
-        seen = watched.scenes.faces()
-        track, other_person = follow_person(video, track, numbers, people, mesh, mouths.see, seen)
+        descriptors = watched.scenes.faces()
+        track, other_person = follow_person(video, track, numbers, people, mesh, mouths.see, descriptors)
     covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
     if scenes == "same" and people is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
     _log_findings(name, numbers, other_person, covered, fps)
-    shown = track.valid & ~other_person & ~covered
-    if not shown.any():
+    usable = track.valid & ~other_person & ~covered
+    if not usable.any():
         raise NoFaceError(
             f"the mouth is covered in all frames of {name} that show a face; choose a video with a free mouth."
         )
-    track = replace(track, valid=shown)
-    found = {"scenes": numbers, "covered": covered, "other_person": other_person}
-    return Film(Path(video), track, **found, sharpness=torch.tensor(mouths.sharpness))
+    track = replace(track, valid=usable)
+    of_frames = {"scenes": numbers, "covered": covered, "other_person": other_person}
+    return Film(Path(video), track, **of_frames, sharpness=torch.tensor(mouths.sharpness))
 
 
 class _Mouths:
@@ -105,12 +105,12 @@ class _Mouths:
 
     def see(self, index: int, picture: Tensor, face: Tensor | None) -> None:
         """Take a frame, the next one or an earlier one again: its picture, and (478, 3) landmarks in pixels or None."""
-        found = (
+        values = (
             face is None or not mouth_covered(picture, face),
             0.0 if face is None else mouth_sharpness(picture, face),
         )
-        for kept, value in zip((self.visible, self.sharpness), found, strict=True):
-            kept[index : index + 1] = [value]
+        for series, value in zip((self.visible, self.sharpness), values, strict=True):
+            series[index : index + 1] = [value]
 
 
 class _Watched:
@@ -208,9 +208,9 @@ def dub(
         OutputError: the file cannot be written.
     """
     film_end = (dub_options or DubOptions()).film_end
-    wanted = speech.num_frames(film.track.fps)
-    if film_end != "cut" and wanted > len(film.track):
-        film = film.in_order(film_order(len(film.track), wanted, film_end))
+    num_frames = speech.num_frames(film.track.fps)
+    if film_end != "cut" and num_frames > len(film.track):
+        film = film.in_order(film_order(len(film.track), num_frames, film_end))
     renderer = renderer or open_renderer(DEFAULTS[FILM])
     windows = renderer.windows_of(engine, film, speech) if hasattr(renderer, "windows_of") else None
     return render_film(

@@ -154,17 +154,17 @@ class _Ear:
         self._stopped.set()
 
     def _listen(self, sound: Iterable[Tensor]) -> None:
-        heard = 0
+        num_samples = 0
         try:
             for block in sound:
                 for piece in block.split(PIECE):
                     if self._stopped.is_set():
                         return
                     now = time.monotonic()
-                    if heard == 0:
+                    if num_samples == 0:
                         self.began_s = now
-                    heard += len(piece)
-                    due = self.began_s + heard / SPEECH_RATE_HZ
+                    num_samples += len(piece)
+                    due = self.began_s + num_samples / SPEECH_RATE_HZ
                     if due > now and self._stopped.wait(due - now):
                         return
                     self._put(piece)

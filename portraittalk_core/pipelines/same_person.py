@@ -24,7 +24,7 @@ from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
 from ..face.scenes import SceneFinder
 from ..media.video_read import read_pictures
-from ..scratch import gathered
+from ..memory_map import gathered
 from ..types import LandmarkTrack
 
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
@@ -135,9 +135,9 @@ class FacesSeen:
     def _describe(self, stop: int) -> None:
         if self._best is not None and stop - self._begun >= MIN_STRETCH:
             _, index, picture, face_px = self._best
-            found = self._people.describe(picture, face_px)
-            if found is not None:
-                self.found[index] = found
+            descriptor = self._people.describe(picture, face_px)
+            if descriptor is not None:
+                self.found[index] = descriptor
 
 
 class ScenesSeen:
@@ -171,12 +171,12 @@ class ScenesSeen:
         """(T,) bool: scenes that show somebody else than the first one with a described face."""
         scenes, first = self.scenes(), None
         other = torch.zeros(len(scenes), dtype=torch.bool)
-        found = self.faces()
-        for scene in sorted({int(scenes[index]) for index in found}):
-            shown = next(face for index, face in found.items() if int(scenes[index]) == scene)
+        descriptors = self.faces()
+        for scene in sorted({int(scenes[index]) for index in descriptors}):
+            descriptor = next(face for index, face in descriptors.items() if int(scenes[index]) == scene)
             if first is None:
-                first = shown
-            elif self._people.likeness(shown, first) < 0:
+                first = descriptor
+            elif self._people.likeness(descriptor, first) < 0:
                 other |= scenes == scene
         return other
 
@@ -234,18 +234,18 @@ def follow_person(  # noqa: PLR0913 - what a film is, and what tells people apar
 
 def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: PersonDescriptor) -> Tensor | None:
     """(D,) descriptor of a scene's face, the most frontal of some frames; None where it cannot be described."""
-    seen = frames[track.valid[frames]]
-    tried = seen[:: max(1, len(seen) // TRIED)][:TRIED]
+    face_frames = frames[track.valid[frames]]
+    tried = face_frames[:: max(1, len(face_frames) // TRIED)][:TRIED]
     for index in tried[_turned_in(track, tried).argsort(stable=True)].tolist():
-        found = people.describe(_picture(video, track, index), track.px_of(index))
-        if found is not None:
-            return found
+        face_descriptor = people.describe(_picture(video, track, index), track.px_of(index))
+        if face_descriptor is not None:
+            return face_descriptor
     return None
 
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
-    seen = frames[track.valid[frames]]
-    return int(seen[int(_turned_in(track, seen).argmin())])
+    face_frames = frames[track.valid[frames]]
+    return int(face_frames[int(_turned_in(track, face_frames).argmin())])
 
 
 def _turned_in(track: LandmarkTrack, frames: Tensor) -> Tensor:

@@ -115,8 +115,8 @@ def dub_speakers(
     check_speakers(speakers)
     film_end = (dub_options or DubOptions()).film_end
     count = len(speakers[0].film.track)
-    wanted = max(speaker.speech.num_frames(speaker.film.track.fps) for speaker in speakers)
-    order = film_order(count, wanted, film_end) if film_end != "cut" and wanted > count else None
+    longest = max(speaker.speech.num_frames(speaker.film.track.fps) for speaker in speakers)
+    order = film_order(count, longest, film_end) if film_end != "cut" and longest > count else None
     jobs = []
     for speaker in speakers:
         film = speaker.film if order is None else speaker.film.in_order(order)
@@ -175,13 +175,13 @@ class _Stages:
             None if self._on_progress is None else self._report,
             callbacks.on_picture,
             callbacks.on_latents,
-            self._own_sections(callbacks.sections, len(jobs) - 1),
+            self._part_sections(callbacks.sections, len(jobs) - 1),
         )
         self.last = jobs[0]
         for number, job in enumerate(jobs[1:]):
             repeat = None if self._on_progress is None else self._repeat
-            kept = Callbacks(repeat, sections=self._own_sections(callbacks.sections, number))
-            self.last = _painted_over(job, renderer, self.last, kept)
+            part_callbacks = Callbacks(repeat, sections=self._part_sections(callbacks.sections, number))
+            self.last = _painted_over(job, renderer, self.last, part_callbacks)
 
     def finish(self) -> None:
         """Remove the finished sections of all jobs."""
@@ -196,12 +196,12 @@ class _Stages:
         """Report the last job's progress again, which may raise to stop within another job."""
         self._on_progress(*self._progress)
 
-    def _own_sections(self, sections: Sections | None, number: int) -> Sections | None:
+    def _part_sections(self, sections: Sections | None, number: int) -> Sections | None:
         if sections is None:
             return None
-        own = Sections(sections.root, f"{sections.key}-{number}")
-        self._sections.append(own)
-        return own
+        part = Sections(sections.root, f"{sections.key}-{number}")
+        self._sections.append(part)
+        return part
 
 
 def _painted_over(job: RenderJob, renderer: Renderer, before: RenderJob, callbacks: Callbacks) -> RenderJob:

@@ -99,12 +99,12 @@ def talk_speakers(
     total = max(speaker.speech.num_frames(options.fps) for speaker in speakers)
     listening = None if callbacks.on_progress is None else lambda *_: callbacks.on_progress(0, total)
     faces = [speaker.track for speaker in speakers]
-    heard = listeners([speaker.speech for speaker in speakers], faces, options, total)
+    others = listeners([speaker.speech for speaker in speakers], faces, options, total)
     jobs = []
     for number, speaker in enumerate(speakers):
         speech = fit_speech(speaker.speech, total, options.fps).speech
-        own = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=heard[number])
-        motion = engine.spans(speech, speaker.portrait.landmarks, own, listening)
+        face_options = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=others[number])
+        motion = engine.spans(speech, speaker.portrait.landmarks, face_options, listening)
         jobs.append(
             RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
         )  # fmt: skip
@@ -176,10 +176,10 @@ class _Together:
         reports = _shared_progress(callbacks.on_progress, count)
         streams, masks = [], [None] * count
         for number, (job, report) in enumerate(zip(self._jobs, reports, strict=True)):
-            sections = self._own_sections(callbacks.sections, number)
+            sections = self._part_sections(callbacks.sections, number)
             on_mask = None if callbacks.on_mask is None else partial(masks.__setitem__, number)
-            own = Callbacks(report, None, callbacks.on_latents, sections, on_mask)
-            streams.append(self._renderer.render(job, own))
+            part_callbacks = Callbacks(report, None, callbacks.on_latents, sections, on_mask)
+            streams.append(self._renderer.render(job, part_callbacks))
         parts = parts_of_picture([job.source for job in self._jobs])[..., None]
         for pictures in zip(*streams, strict=True):
             if callbacks.on_mask is not None and masks[0] is not None:
@@ -191,12 +191,12 @@ class _Together:
         for sections in self._sections:
             sections.finish()
 
-    def _own_sections(self, sections: Sections | None, number: int) -> Sections | None:
+    def _part_sections(self, sections: Sections | None, number: int) -> Sections | None:
         if sections is None:
             return None
-        own = Sections(sections.root, f"{sections.key}-{number}")
-        self._sections.append(own)
-        return own
+        part = Sections(sections.root, f"{sections.key}-{number}")
+        self._sections.append(part)
+        return part
 
 
 def _check_keeps_picture(renderer: Renderer, job: RenderJob) -> None:

@@ -64,7 +64,7 @@ class Film:
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
-        from ..scratch import gathered
+        from ..memory_map import gathered
 
         shoulders = None if self.track.shoulders is None else self.track.shoulders[order]
         points = gathered(self.track.points, order)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks import check_finite, check_range, check_shape, parse_whole
 from ..errors import InputError, ShapeError
 from ..frame_rate import as_fps
-from ..scratch import let_go
+from ..memory_map import release_memory
 from .record import Record, check_record_kind
 
 NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
@@ -53,7 +53,7 @@ class LandmarkTrack:
         if self.shoulders is not None:
             check_finite(check_shape(self.shoulders, f"{len(self.points)}", "the track's shoulders"), "the shoulders")
         if len(self.points) > BLOCK:
-            let_go()
+            release_memory()
         object.__setattr__(self, "fps", as_fps(self.fps))
         check_range(self.width, 1, MAX_SIDE, "the track's width")
         check_range(self.height, 1, MAX_SIDE, "the track's height")

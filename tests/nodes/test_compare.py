@@ -32,10 +32,10 @@ def speech_of_a_second(comfy) -> str:
 
 
 @pytest.fixture(scope="module")
-def video(comfy, portrait_name, speech_of_a_second) -> str:
+def video(comfy, small_portrait_name, speech_of_a_second) -> str:
     """A second of the speaking portrait, as a file in the input folder."""
     prompt = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": small_portrait_name}},
         "2": {"class_type": "LoadAudio", "inputs": {"audio": speech_of_a_second}},
         "3": {
             "class_type": "PortraitTalkAudioToLandmarks",
@@ -150,11 +150,15 @@ def test_frames_without_sound_face_or_shape_are_told_of(comfy, video, tmp_path):
         assert refused.status == "error" and "has no sound track 2; choose one of 1 to 1" in refused.message
 
 
-def test_compare_two_seeds_reports_on_both_and_on_what_differs(comfy, workflow_prompt, portrait_name, short_speech):
+def test_compare_two_seeds_reports_on_both_and_on_what_differs(
+    comfy, workflow_prompt, small_portrait_name, short_speech
+):
     prompt = workflow_prompt("compare_two_seeds")
     for node in prompt.values():
         if node["class_type"] == "LoadAudio":
             node["inputs"]["audio"] = short_speech
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = small_portrait_name
     run = comfy.run(prompt)
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
     scored = {

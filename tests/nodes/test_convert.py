@@ -457,9 +457,9 @@ def saved(landmarks: list, prefix: str) -> dict:
 
 @pytest.mark.comfy
 @pytest.mark.parametrize("kind", ["lazy", "16 bits"])
-def test_sound_of_other_packs_drives_every_node(comfy, portrait_name, kind):
+def test_sound_of_other_packs_drives_every_node(comfy, small_portrait_name, kind):
     sound = ["2", 0]
-    prompt = graph(portrait_name, "GiveAudio", {"kind": kind}) | {
+    prompt = graph(small_portrait_name, "GiveAudio", {"kind": kind}) | {
         "4": {
             "class_type": "PortraitTalkRenderPortrait",
             "inputs": {
@@ -483,8 +483,8 @@ def test_sound_of_other_packs_drives_every_node(comfy, portrait_name, kind):
 
 
 @pytest.mark.comfy
-def test_the_lazy_sound_of_a_silent_film_leaves_a_video_without_sound(comfy, portrait_name):
-    prompt = graph(portrait_name, "GiveAudio", {"kind": "six channels"}) | {
+def test_the_lazy_sound_of_a_silent_film_leaves_a_video_without_sound(comfy, small_portrait_name):
+    prompt = graph(small_portrait_name, "GiveAudio", {"kind": "six channels"}) | {
         "7": {"class_type": "GiveAudio", "inputs": {"kind": "lazy, silent film"}},
         "4": {
             "class_type": "PortraitTalkRenderPortrait",
@@ -504,7 +504,7 @@ def test_the_lazy_sound_of_a_silent_film_leaves_a_video_without_sound(comfy, por
     assert "the video has no sound, because the audio input holds none" in run.outputs["4"]["text"][0]
     with av.open(str(comfy.output(run.outputs["5"]["images"][0]))) as file:
         assert not file.streams.audio
-    told = comfy.run(graph(portrait_name, "GiveAudio", {"kind": "lazy, silent film"}))
+    told = comfy.run(graph(small_portrait_name, "GiveAudio", {"kind": "lazy, silent film"}))
     assert told.status == "error" and "the audio input cannot be read" in told.message
 
 

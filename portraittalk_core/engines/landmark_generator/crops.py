@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...face.lip_points import LIP_POINTS, OPENING
-from ...scratch import let_go
+from ...memory_map import release_memory
 from ...types import LandmarkTrack
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
@@ -48,7 +48,7 @@ def face_crops(track: LandmarkTrack, margin_px: float = CROP_MARGIN_PX) -> FaceC
     for points in track.points.split(BLOCK):
         own = points[:, list(LIP_POINTS), :2].double()
         spans.append(torch.stack([own.amin(1), own.amax(1)]))
-        let_go()
+        release_memory()
     lowest, highest = torch.cat(spans, 1)
     around = ((lowest - margin_px / ends) * ends, (highest + margin_px / ends) * ends)
     low, high = (torch.minimum(side.clamp(min=0), ends).floor() for side in around)

@@ -23,6 +23,7 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.geometry import align
 from ...face.lip_points import CONTENT_POINTS, LIP_POINTS, POSE_POINTS
+from ...memory_map import mapped_tensor, release_memory
 from ...motion.dub import resting_frame
 from ...motion.options import MotionOptions
 from ...motion.rig import WIDEST_GAP
@@ -30,7 +31,6 @@ from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...motion.style_factors import own_smile, style_factors
 from ...progress import Progress
-from ...scratch import let_go, scratch_table
 from ...speech.voice_activity import voice_activity
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import LandmarkTrack, Speech
@@ -168,7 +168,7 @@ def film_spans(
         points[..., :2] += torch.einsum("uc,tci->tui", skin, moved_px) / size
         points[:, list(CONTENT_POINTS), :2] = placed / size
         yield replace(part, points=points)
-        let_go()
+        release_memory()
 
 
 def film_content(
@@ -190,18 +190,18 @@ def film_content(
     """
     speech = _fitted(speech, options.offset_ms, len(speaker))
     amount = spoken_amounts(speaker, speech, options)
-    content = scratch_table(len(speaker), len(CONTENT_POINTS), 2)
+    content = mapped_tensor(len(speaker), len(CONTENT_POINTS), 2)
     for frames, windows in speaker.spoken(speech, on_progress):
         made, held = windows[:, MIDDLE].double(), amount[frames] != 1
         if held.any():
             quiet = speaker.predict(frames[held], speaker.silence.expand(int(held.sum()), WINDOW, -1))[:, MIDDLE]
             made[held] = torch.lerp(quiet.double(), made[held], amount[frames[held], None, None].double())
         content[frames] = made.float()
-    placed = scratch_table(len(speaker.film), *content.shape[1:])
+    placed = mapped_tensor(len(speaker.film), *content.shape[1:])
     for start in range(0, len(placed), SPAN):
         some = slice(start, start + SPAN)
         placed[some] = speaker.crops[some].to_px(_at_frames(content, speaker, some)).float()
-        let_go()
+        release_memory()
     return _steady(placed, speaker, options.smoothing)
 
 
@@ -242,7 +242,7 @@ def _parts_px(film: LandmarkTrack, frames: Tensor) -> tuple[Tensor, Tensor]:
     for some in frames.split(SPAN):
         filmed = film.points[some] * size
         parts.append((filmed[:, list(topo.RIGID)], filmed[:, list(CONTENT_POINTS), 2:]))
-        let_go()
+        release_memory()
     fixed, depth = zip(*parts, strict=True)
     return torch.cat(fixed), torch.cat(depth)
 
@@ -266,5 +266,5 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
             smooth = one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit
             change = (smooth - at_rest) @ rotation / scale[:, None, None]
             steady[frames[:, None], points] += change[..., :2]
-            let_go()
+            release_memory()
     return steady

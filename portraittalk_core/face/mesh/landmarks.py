@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
-from ...scratch import let_go
+from ...memory_map import release_memory
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..choice import FaceChoice
@@ -161,7 +161,7 @@ def track_faces(
     size = torch.tensor([width, height, width], dtype=torch.float32)
     for part in points.split(BLOCK):
         part.div_(size)
-        let_go()
+        release_memory()
     return LandmarkTrack(points, valid, fps, width, height)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...scratch import ScratchRows, let_go
+from ...memory_map import MappedRows, release_memory
 from ...types import NUM_LANDMARKS
 from ..choice import FaceChoice
 from .backends import MeshBackend
@@ -80,7 +80,7 @@ class Seen:
     """Landmarks of a face in frame after frame, some without it; those of a long film lie in a file."""
 
     def __init__(self) -> None:
-        self._rows = ScratchRows(NUM_LANDMARKS, 3)
+        self._rows = MappedRows(NUM_LANDMARKS, 3)
         self._seen: list[bool] = []
 
     def add(self, frame: Tensor | None) -> None:
@@ -102,7 +102,7 @@ class Seen:
             share = torch.arange(1, after - before)[:, None, None] / (after - before)
             end = points[after] if on_missing == "interpolate" else points[before]
             points[before + 1 : after] = torch.lerp(points[before][None], end[None], share)
-        let_go()
+        release_memory()
         return points
 
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...media.fixed_point import resized
+from ...memory_map import release_memory
 from ...motion.smoothing import gaussian_smoothing
-from ...scratch import let_go
 from ...types import LandmarkTrack, check_picture
 from ..implicit.crop import FaceCrop
 from .contract import LipCropRule
@@ -117,7 +117,7 @@ class LipBoxes:
         blocks = []
         for points in track.points.split(BLOCK):
             blocks.append(_edges(points[..., :2].double(), self._size, rule, pad_px))
-            let_go()
+            release_memory()
         edges = torch.cat(blocks)
         if rule.smooth:
             edges = _smoothed(edges, float(track.fps), scenes)

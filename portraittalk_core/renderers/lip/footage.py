@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...scratch import ScratchRows
+from ...memory_map import MappedRows
 from ...types import LandmarkTrack, Portrait, joined_shoulders
 from ..contract import Film, RenderJob
 from ..warp.build import warped_pictures
@@ -71,7 +71,7 @@ def joined(spans: Iterable[LandmarkTrack]) -> LandmarkTrack:
         raise InputError("there is nothing to render: the motion has 0 frames.")
     if len(some) == 1:
         return some[0]
-    rows, valid, shoulders = ScratchRows(*some[0].points.shape[1:]), [], []
+    rows, valid, shoulders = MappedRows(*some[0].points.shape[1:]), [], []
     for part in chain(some, parts):
         valid.append(part.valid)
         shoulders.append(part.shoulders)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...scratch import let_go
+from ...memory_map import release_memory
 from ..sections import Section, Sections
 from .crop import LipBoxes
 from .footage import Footage
@@ -97,7 +97,7 @@ class FrameReader:
             taken = list(itertools.islice(pictures, min(count, len(self._footage) - first)))
             yield self._batch(first, taken, found)
             first += len(taken)
-            let_go()
+            release_memory()
 
     def _batch(self, first: int, pictures: list[Tensor], found: Section | None) -> FrameBatch:
         changed = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ...face.geometry import head_pose
+from ...memory_map import release_memory
 from ...motion.dub import fit_speech, mouth_share, presence, resting_face, with_mouth
 from ...motion.smoothing import frame_times_s, sample_at
 from ...motion.speaking_gate import ACTIVITY_HZ, speaking_gate
-from ...scratch import let_go
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
 
@@ -54,7 +54,7 @@ def turned_aside(track: LandmarkTrack, scenes: Tensor, max_yaw_deg: float) -> Te
     parts = []
     for start in range(0, len(track), BLOCK):
         parts.append(head_pose(track.slice(start, start + BLOCK)).angles_deg[:, 1])
-        let_go()
+        release_memory()
     turned = torch.cat(parts).abs() > max_yaw_deg
     reach = int(GLIMPSE_S * track.fps)
     at = torch.nonzero(turned).flatten()

@@ -20,7 +20,7 @@ from ...checks import check_range
 from ...errors import InputError
 from ...face.geometry import head_pose
 from ...face.lip_points import OPENING
-from ...scratch import let_go
+from ...memory_map import release_memory
 from ...types import LandmarkTrack
 
 MOST_REFERENCES = 1000
@@ -63,7 +63,7 @@ def choose(
             f"none of the film's {len(track)} frames shows a face to take references from; choose another."
         )
     upper, lower = (track.points[frames, point, :2].double() for point in OPENING)
-    let_go()
+    release_memory()
     ranked = frames[(upper - lower).norm(dim=1).argsort(stable=True)]
     usual = None if sharpness is None else _usual_pose(track, frames)
     return ReferenceFrames(

@@ -13,8 +13,8 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
+from ...memory_map import release_memory
 from ...motion.dub import resting_face, resting_frame
-from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
@@ -157,7 +157,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             warped = face.draw(picture, filmed * size, target * size)
         yield warped
         if index % BLOCK == 0:
-            let_go()
+            release_memory()
 
 
 def _at_rest(film: Film, scene: int) -> LandmarkTrack:

@@ -233,14 +233,14 @@ def test_a_dub_asks_its_engine_for_windows(film, speech, engine, options, tmp_pa
 @pytest.mark.slow
 def test_a_film_whose_numbers_lie_in_files_is_dubbed_the_same(film, speech, engine, options, tmp_path, monkeypatch):
     """As those of a long one do: track, new mouth, speech, and the film played again."""
-    from portraittalk_core import scratch
+    from portraittalk_core import memory_map
     from portraittalk_core.motion.dub_options import DubOptions
     from portraittalk_core.motion.options import MotionOptions
 
     made = []
     more = {"engine": engine, "dub_options": DubOptions(film_end="loop"), "crf": 0}
-    for most in (scratch.MOST_IN_MEMORY, 1):
-        monkeypatch.setattr(scratch, "MOST_IN_MEMORY", most)
+    for most in (memory_map.MOST_IN_MEMORY, 1):
+        monkeypatch.setattr(memory_map, "MOST_IN_MEMORY", most)
         renderer = LipRenderer(random_lip_model("iplap", seed=1), replace(options, inference="own"))
         dub(film, speech, tmp_path / f"{most}.mp4", MotionOptions(), renderer=renderer, **more)
         made.append((tmp_path / f"{most}.mp4").read_bytes())

@@ -1,7 +1,7 @@
-"""Long tables of numbers in temporary files instead of memory: the landmarks of a film of an hour.
+"""Memory-mapped tensors: long tables of numbers in temporary files, such as the landmarks of a film of an hour.
 
 A table looks like any tensor; its values lie in a file without a name, which is gone with the process, however that
-ends. What was looked at stays in memory until `let_go`.
+ends. What was looked at stays in memory until `release_memory`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ITEM = 4  # bytes of a float32
 _tables: weakref.WeakKeyDictionary[mmap.mmap, range] = weakref.WeakKeyDictionary()  # and their places in memory
 
 
-def scratch_table(*shape: int) -> Tensor:
+def mapped_tensor(*shape: int) -> Tensor:
     """A float32 tensor whose values are not set, in memory where it is small.
 
     Args:
@@ -47,7 +47,7 @@ def scratch_table(*shape: int) -> Tensor:
         return _mapped(file, num_bytes).view(shape)
 
 
-def let_go() -> None:
+def release_memory() -> None:
     """Let the system take back the memory of all tables, whose values stay in their files; costs microseconds."""
     if sys.platform == "linux":
         for table in list(_tables.keys()):
@@ -55,36 +55,36 @@ def let_go() -> None:
 
 
 def extended(row: Tensor, length: int) -> Tensor:
-    """(length,) a row of numbers (N,) float32, cut off or with zeros behind, in a table like `scratch_table`.
+    """(length,) a row of numbers (N,) float32, cut off or with zeros behind, in a table like `mapped_tensor`.
 
     Where it need not be longer, and is small or in a table already, it is not copied.
     """
     is_small = ITEM * length <= MOST_IN_MEMORY
     if len(row) >= length and (is_small or any(row.data_ptr() in place for place in list(_tables.values()))):
         return row[:length]
-    table, held = scratch_table(length), min(length, len(row))
+    table, held = mapped_tensor(length), min(length, len(row))
     table[held:] = 0
     for start in range(0, held, CHUNK):
         table[start : min(start + CHUNK, held)] = row[start : min(start + CHUNK, held)]
-        let_go()
+        release_memory()
     return table
 
 
 def gathered(table: Tensor, order: Tensor) -> Tensor:
-    """(N, …) rows of a table in another order, in a table like `scratch_table`.
+    """(N, …) rows of a table in another order, in a table like `mapped_tensor`.
 
     Args:
         table: (T, …) float32.
         order: (N,) row numbers.
     """
-    rows = scratch_table(len(order), *table.shape[1:])
+    rows = mapped_tensor(len(order), *table.shape[1:])
     for start in range(0, len(order), BLOCK):
         rows[start : start + BLOCK] = table[order[start : start + BLOCK]]
-        let_go()
+        release_memory()
     return rows
 
 
-class ScratchRows:
+class MappedRows:
     """Gathers rows whose number is not known; beyond `MOST_IN_MEMORY` they lie in a file.
 
     Args:
