@@ -32,6 +32,7 @@ from pathlib import Path
 
 from .bad_films import odd_films, odd_sounds, odd_weights, words_of_cases
 from .bad_input_files import bad_files, make_good
+from .bad_portraits import keypoint_files, odd_portraits, words_of_portraits
 
 PURPOSE = "bad input of every kind in every command: none may end in a fault, a half-written file or a lost input"
 LIMIT_S, LIMIT_MB = 30.0, 2500.0  # without the time in which other processes have the processor
@@ -113,7 +114,7 @@ def cases(folder: Path) -> Iterator[Case]:
             seen.add(name)
     for command, good in GOOD.items():
         yield from _destroying(command, good, commands.choices[command], folder)
-    yield from (Case(name, words) for name, words in words_of_cases())
+    yield from (Case(name, words) for listed in (words_of_cases(), words_of_portraits()) for name, words in listed)
 
 
 def _cases_of(command: str, action: argparse.Action, step: int) -> Iterator[Case]:
@@ -212,7 +213,8 @@ def _destroying(command: str, good: Mapping[str, str], parser: argparse.Argument
 def prepare_folder(folder: Path) -> None:
     """Make every file."""
     make_good(folder)
-    for makes in (*bad_files().values(), odd_films(), odd_sounds(), odd_weights()):
+    odd = odd_films(), odd_sounds(), odd_weights(), odd_portraits(), keypoint_files()
+    for makes in (*bad_files().values(), *odd):
         for name, make in makes.items():
             make(folder / name)
     for suffix, name in ((".mp4", "film.mp4"), (".safetensors", "engine.safetensors"), (".png", "portrait.png"),

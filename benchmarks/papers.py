@@ -226,11 +226,15 @@ def with_ours(table: PublishedTable, rows: dict[str, Scores]) -> Table:
     blank = [DASH] * (len(columns) - len(table.columns))
     published = [[name, *numbers, *blank] for name, *numbers in table.rows]
     measured_rows = [
-        [f"{name}, {scores.num_clips} clips", *(_cell(scores, column) for column in columns)]
+        [f"{name}, {_clips(scores.num_clips)}", *(_cell(scores, column) for column in columns)]
         for name, scores in rows.items()
     ]
     title = f"{table.paper}, table {table.table}, {table.corpus.upper()}: published, then measured here"
     return Table(title, ["method", *(column.title for column in columns)], published + measured_rows)
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _cell(scores: Scores, column: Column) -> str:

@@ -49,6 +49,8 @@ def test_there_are_hundreds_of_cases_over_all_commands(listed):
         "dub weights lips_cut.safetensors with iplap",
         "dub film cut_off.mp4 with iplap",
         "dub also left",
+        "talk portrait profile.png with liveportrait",
+        "talk portrait faceless.png with facevid2vid",
     ],
 )
 def test_a_bad_input_ends_as_it_should(name, listed, folder, monkeypatch):

@@ -138,7 +138,7 @@ def test_tables_are_printed_with_anchors_and_ours(data, stubs, monkeypatch, tmp_
     monkeypatch.setattr(sys, "argv", words)
     assert command.main() == 0
     text = capsys.readouterr().out
-    for part in ("SVP, table 1, HDTF", "27.495", "102.40", "ours, 2 clips", "real video (anchor), 1 clips", "21.50",
+    for part in ("SVP, table 1, HDTF", "27.495", "102.40", "ours, 2 clips", "real video (anchor), 1 clip", "21.50",
                  "still source", "SVP, table 3: clustering", "python -m benchmarks ablation"):  # fmt: skip
         assert part in text, part
     lines = [line for line in text.splitlines() if "anchor" in line and "real" in line]

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..motion.options import MotionOptions
 from ..pipelines.live_options import LiveOptions
 from .arguments import Command, add_face, add_file, add_options, add_portrait, options_from
+from .motion import add_points, with_points
 from .portrait import portrait_from
 from .style import add_style, steady_statistics
 
@@ -35,7 +36,7 @@ def live(args: argparse.Namespace) -> None:
     options = options_from(args, MotionOptions, style_statistics=steady_statistics(args))
     if options.offset_ms < 0:
         raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
-    chosen = options_from(args, LiveOptions)
+    chosen, options = options_from(args, LiveOptions), with_points(options, args)
     from ..media.live_video import open_live_output
     from ..pipelines.live import live as run_live
 
@@ -68,7 +69,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     sound.add_argument("--stdin", action="store_true", help="a WAV that is piped in")
     add_file(sound, "--speech", "IN", "a sound or video file, at its own pace", False)
     add_options(parser.add_argument_group("pictures"), LiveOptions)
-    add_options(parser.add_argument_group("motion"), MotionOptions)
+    motion = parser.add_argument_group("motion")
+    add_options(motion, MotionOptions)
+    add_points(motion)
     add_style(parser)
     add_face(parser)
 

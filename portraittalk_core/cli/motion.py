@@ -30,10 +30,7 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     if not filmed:
         points = "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain"
         add_file(group, "--gain-points", "IN.json", points, False)
-        points = "emotions over time, as [[seconds, emotion, strength], …]; times --emotion-strength"
-        add_file(group, "--emotion-points", "IN.json", points, False)
-        points = "gaze over time, as [[seconds, yaw, pitch], …], degrees; added to --gaze-yaw and --gaze-pitch"
-        add_file(group, "--gaze-points", "IN.json", points, False)
+        add_points(group)
     group = parser.add_argument_group("motion engine")
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
@@ -41,6 +38,14 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     for spec in engine_specs():
         if spec.options is not None:
             add_options(group, spec.options)
+
+
+def add_points(group: argparse._ArgumentGroup) -> None:
+    """Add files of what emotions and gaze do over time."""
+    points = "emotions over time, as [[seconds, emotion, strength], …]; times --emotion-strength"
+    add_file(group, "--emotion-points", "IN.json", points, False)
+    points = "gaze over time, as [[seconds, yaw, pitch], …], degrees; added to --gaze-yaw and --gaze-pitch"
+    add_file(group, "--gaze-points", "IN.json", points, False)
 
 
 def _engine_help() -> str:
@@ -80,8 +85,8 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     return engine_with_style(args, engine)
 
 
-def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
-    """The options with the gain of every frame, the emotions and the gaze of files of control points."""
+def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech | None = None) -> MotionOptions:
+    """The options with the gain of every frame of a speech, the emotions and the gaze of files of control points."""
     from ..motion.expression import emotion_points
     from ..motion.gain import gain_curve
     from ..motion.gaze import gaze_points

@@ -183,6 +183,7 @@ def _print_report(report: ScoreReport) -> None:
     num = len(report.results)
     title = f"scores of {num} rows, {len(report.failed)} failed" if num > 1 else "scores"
     print_table(title, rows)
+    print_anchors(report)
     if num == 1:
         row = report.results[0]
         counts = [(name, str(value)) for name, value in row.counts.items()]
@@ -196,6 +197,16 @@ def _print_report(report: ScoreReport) -> None:
         print_table("not available", unavailable)
     for row in report.failed[:MOST_LINES]:
         print(f"{row.name}: {row.error}", file=sys.stderr)
+
+
+def print_anchors(report: ScoreReport) -> None:
+    """What numbers that mean little by themselves are to be read beside."""
+    from ..metrics.anchors import NEVER_ALONE, anchors_of
+
+    if anchors := list(anchors_of(report.columns)):
+        print_table("to be read beside", anchors)
+    if {"lse_d", "lse_c"} & set(report.columns):
+        print(NEVER_ALONE)
 
 
 def _format_value(value: float | None) -> str:

@@ -29,10 +29,12 @@ from .features import (
     MEASURED_EXPRESSION,
     MIN_SECONDS,
     MIN_VALID_SHARE,
+    RATE_HZ,
     StyleFeatures,
     audio_features,
     expression_features,
     expression_numbers,
+    resampled,
 )
 from .options import StyleUse
 from .presets import preset
@@ -255,8 +257,16 @@ def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeature
         return None
     numbers = torch.cat([expression_numbers(track)[track.valid] for track in reference.tracks])
     rest = numbers.median(0).values
-    parts = [expression_features(track, rest, reference.source) for track in reference.tracks]
-    return StyleFeatures(torch.cat([part.values for part in parts]), parts[0].feature, reference.source)
+    parts = [expression_features(track, rest, reference.source).values for track in reference.tracks]
+    if not extractor.hears:  # where sound stands beside them, they stay frame by frame
+        parts = [_of_seen_frames(part, track) for part, track in zip(parts, reference.tracks, strict=True)]
+    return StyleFeatures(torch.cat(parts), kind, reference.source)
+
+
+def _of_seen_frames(features: Tensor, track: LandmarkTrack) -> Tensor:
+    """Features (N, E) at 25 Hz without frames that lack the face, in which its landmarks are held or made up."""
+    seen = resampled(track.valid.float()[:, None], track.fps)[:, 0] > 0.5
+    return features[seen] if int(seen.sum()) >= MIN_SECONDS * RATE_HZ else features
 
 
 def _given_expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:

@@ -67,7 +67,7 @@ class ClosureNet(nn.Module):
         return self.leave(self.layers(F.gelu(self.enter(mel.transpose(1, 2))))).transpose(1, 2)
 
     def closing(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, ceil(M / 2)) each at 50 Hz: probabilities that lips are closed 10 ms later, and of a tucked lower lip."""
+        """(B, ceil(M / 2)) each at 50 Hz: how probable closed lips are 10 ms later, and a tucked lower lip."""
         probability = self(mel).softmax(-1)
         closed = probability[..., STOP] + probability[..., NASAL]
         closed = torch.cat([closed[:, 1:], closed[:, -1:]], 1)[:, ::STRIDE]

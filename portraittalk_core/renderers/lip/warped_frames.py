@@ -17,7 +17,7 @@ from ..contract import Film
 from ..warp.film import FilmedFace
 from .footage import Footage
 
-END, FADE = 1.1, 0.4  # of half the inner lips' width and height: where what is pasted ends, and over which it fades
+END, FADE = 1.25, 0.35  # of half the inner lips' width and height: where what is pasted ends, and over which it fades
 FLATTEST = 0.1  # height of a mouth that is nearly shut, over its width
 
 

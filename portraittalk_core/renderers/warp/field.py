@@ -147,8 +147,8 @@ class MotionField:
         is_whole, paces = bool((paces == 1).all()), paces[:, None, None, None]
         half = (self.extent / 2)[:, None, None]
         forward = forward / half  # in units of a grid from −1 to 1, whose planes need no reordering
-        came_from = self.unit_nodes.expand(len(forward), -1, -1, -1)
-        for _ in range(STRETCHED_STEPS if self.is_open else INVERSION_STEPS):
+        came_from = torch.lerp(self.unit_nodes, self.unit_nodes - forward, paces)  # a node's own displacement is known
+        for _ in range((STRETCHED_STEPS if self.is_open else INVERSION_STEPS) - 1):
             at = came_from.permute(0, 2, 3, 1)
             moved = self.unit_nodes - F.grid_sample(forward, at, align_corners=True, padding_mode="border")
             came_from = moved if is_whole else torch.lerp(came_from, moved, paces)

@@ -42,6 +42,7 @@ LEAST_S = 2.0  # of film that shows the face
 PROBE, LEAST_STEPS = 6, 20  # steps whose time is taken; of a whole run
 SCORED = 24  # frames of each score
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=4.0, lips_squared=60.0)
+LEARNING_RATES = {False: 2e-4, True: 1e-3}  # by whether painting is added to aligned references
 MAX_KEPT_BYTES = 2**16  # of a kept plan or result
 _now = time.monotonic
 
@@ -110,7 +111,7 @@ def fit_to_film(
     windows, scored, seconds = _parts(clip, model.size)
     steps = _planned_steps(open_lip_model(file, name=LIPS), windows, file, own, minutes)
     before = lip_score(model, scored, SCORE_SEED, SCORED)
-    config = _training(file, own, steps)
+    config = _training(file, own, steps, model)
     result = train_lip_model(model, windows, config, scored, on_progress, SCORED)
     fit = FilmFit(result.lips, steps, before, result.score, seconds, was_there=False)
     _write(own / RESULT, {**asdict(fit), "lips": fit.lips.name})
@@ -170,10 +171,10 @@ def _parts(clip: LipClip, size: int) -> tuple[LipWindows, LipWindows, float]:
         return whole, whole, 0.0
 
 
-def _training(file: Path, out: Path, steps: int) -> LipTraining:
+def _training(file: Path, out: Path, steps: int, model: LipPriors) -> LipTraining:
     trainer = LipTrainer(
-        steps=steps, batch_size=4, learning_rate=2e-4, ema_decay=0.99, clip_norm=1.0, sample_every=0,
-        save_every=max(PROBE, steps // 20), keep_checkpoints=1,
+        steps=steps, batch_size=4, learning_rate=LEARNING_RATES[model.config.keep_references], ema_decay=0.99,
+        clip_norm=1.0, sample_every=0, save_every=max(PROBE, steps // 20), keep_checkpoints=1,
     )  # fmt: skip
     return LipTraining(out, out, start=file, pixels=True, weights=WEIGHTS, trainer=trainer)
 
@@ -184,7 +185,7 @@ def _planned_steps(model: LipPriors, windows: LipWindows, file: Path, own: Path,
     if plan is not None:
         return int(plan["steps"])
     times: list[float] = []
-    stage = LipStage(model, windows, _training(file, own, PROBE))
+    stage = LipStage(model, windows, _training(file, own, PROBE, model))
     train_stage(stage, stage.config.trainer, own, lambda *_: times.append(_now()))
     taken = torch.tensor(times).double().diff()
     each_s = float(taken.median()) if len(taken) else 1.0  # none where an earlier probe was whole

@@ -28,6 +28,32 @@ def test_what_cannot_be_used_is_told(capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flag", "text", "name", "expected"),
+    [
+        ("--gaze-points", "[[0, 5, 0], [1.5, -10, 4]]", "gaze_points", ((0, 5, 0), (1.5, -10, 4))),
+        ("--emotion-points", '[[2, "happy", 0.5]]', "emotion_points", ((2, "happy", 0.5),)),
+    ],
+)
+def test_points_over_time_are_read(monkeypatch, tmp_path, flag, text, name, expected):
+    given = []
+    monkeypatch.setattr("portraittalk_core.pipelines.live.live", lambda *args: given.append(args[3]) or Report)
+    monkeypatch.setattr("portraittalk_core.cli.live._sound", lambda _: ())
+    points = tmp_path / "points.json"
+    points.write_text(text)
+    assert (
+        main(["live", "--portrait", str(PORTRAIT), "--stdin", "--output", "http", "--port", "0", flag, str(points)])
+        == 0
+    )
+    assert tuple(map(tuple, getattr(given[0], name))) == expected
+
+
+class Report:
+    """What a live run says."""
+
+    text = "nothing was shown"
+
+
 @pytest.mark.slow
 def test_a_wav_that_is_piped_in_is_shown_to_a_browser():
     words = [sys.executable, "-m", "portraittalk_core", "live", "--portrait", str(PORTRAIT), "--stdin"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from portraittalk_core.cli.score import print_anchors
 from portraittalk_core.errors import InputError
 from portraittalk_core.evaluation.align import Offset
 from portraittalk_core.evaluation.report.page import to_html
@@ -211,14 +212,18 @@ def test_a_score_of_the_tree_before_is_still_read_and_its_report_has_the_names_i
     assert set(row["values"]) | set(COUNTS) == set(list(line)[5:-3])
 
 
-def test_numbers_that_mean_little_alone_have_anchors_beside_them():
+def test_numbers_that_mean_little_alone_have_anchors_beside_them(capsys):
     counts = {"num_frames": 3, "num_frames_with_face": 3, "width": 64, "height": 64}
     values = {"lse_d": 7.0, "target:lse_d": 6.5, "ssim": 0.8}
     report = ScoreReport([EvaluationResult("a", "a.mp4", "b.mp4", values=values, counts=counts, fps=25.0)], {})
     page, text = " ".join(Page(to_html(report)).words), table_text(report)
-    for made in (page, text):
+    print_anchors(report)
+    terminal = " ".join(capsys.readouterr().out.split())
+    for made in (page, text, terminal):
         assert "published means 6.76 to 8.08 on LRS2" in made and "LSE tells whether mouth and sound" in made
         assert "published 102" not in made  # of FVD, which was not measured
     assert "LSE-D ↓: 7.000 (true video: 6.500)" in text
     plain = ScoreReport([EvaluationResult("a", "a", "b", values={"ssim": 1.0}, counts=counts, fps=25.0)], {})
+    print_anchors(plain)
+    assert not capsys.readouterr().out
     assert "anchor" not in table_text(plain) and "LSE" not in table_text(plain)

@@ -116,6 +116,20 @@ def test_a_file_comes_back_and_says_what_it_is(tmp_path):
             replace(made.sizes, **changes)
 
 
+def test_frames_without_the_face_do_not_count():
+    """Held landmarks would be a face that sometimes freezes."""
+    track = talking(8)
+    points, valid = track.points.clone(), torch.ones(200, dtype=torch.bool)
+    valid[50:100] = False  # two whole seconds: four movements of the mouth
+    points[50:100] = points[49]
+    held = LandmarkTrack(points, valid, track.fps, track.width, track.height)
+    cut = replace(track, points=track.points[valid], valid=torch.ones(150, dtype=torch.bool))
+    frozen = replace(held, valid=torch.ones_like(valid))
+    styles = [style_of(Reference((t,)), extractor=load_extractor()).mean for t in (cut, held, frozen)]
+    torch.testing.assert_close(styles[1], styles[0], rtol=0, atol=1e-3)
+    assert float((styles[2] - styles[0]).norm()) > 0.5  # what they would add
+
+
 def test_built_in_extractor_takes_no_notice_of_size_and_place_and_sees_alone():
     extractor, track = load_extractor(), talking(3)
     here = style_of(Reference((track,)), extractor=extractor)

@@ -121,6 +121,7 @@ KNOWN: list[tuple[str, Shapes]] = [
             "out_fc.weight": (45, 1069),
         },
     ),
+    ("closure network", {"enter.weight": (64, 80, 5), "leave.weight": (18, 64, 1)}),
     ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (8, 96, 1), "late.weight": (8, 96, 1)}),
     (
         "speech encoder",
@@ -284,5 +285,10 @@ def test_shipped_weights_are_those_of_the_card(name):
     content = (package / name).read_bytes()
     assert hashlib.sha256(content).hexdigest() == SHIPPED[name]
     assert len(content) < 10_000_000
-    roles = {"lips": "lip renderer", "mouth": "mouth network", "extractor": "style extractor"}
+    roles = {
+        "lips": "lip renderer",
+        "mouth": "mouth network",
+        "extractor": "style extractor",
+        "closures": "closure network",
+    }
     assert recognise(package / name).role == roles[Path(name).stem]

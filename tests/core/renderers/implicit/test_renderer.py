@@ -178,6 +178,29 @@ def test_both_families_render_portraits(astronaut, layout):
     assert [picture.shape for picture in renderer.render(job)] == [(512, 512, 3)] * 2
 
 
+def looking_aside(points: torch.Tensor) -> torch.Tensor:
+    """(T, 478, 3) landmarks turned by 55 degrees, as those of a profile."""
+    middle, turn = points.mean(1, keepdim=True), np.radians(55)
+    x, y, z = (points - middle).unbind(-1)
+    return torch.stack([np.cos(turn) * x + np.sin(turn) * z, y, np.cos(turn) * z - np.sin(turn) * x], -1) + middle
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [looking_aside, lambda points: points + torch.tensor([0.45, 0.0, 0.0]), lambda points: 2.5 * points - 0.9],
+    ids=["profile", "half outside the picture", "larger than the picture"],
+)
+def test_odd_faces_are_rendered_where_they_are(astronaut, moved):
+    """A crop that reaches beyond the picture is black there; the picture keeps its size and what is far away."""
+    landmarks = replace(astronaut.landmarks, points=moved(astronaut.landmarks.points))
+    model = Shifting()
+    portrait = replace(astronaut, landmarks=landmarks)
+    pictures = rendered(model, portrait, own_motion(model, portrait, 2))
+    assert [picture.shape for picture in pictures] == [astronaut.picture.shape] * 2
+    change = (pictures[0].float() - astronaut.picture.float()).abs().mean()
+    assert float(change) < 6  # blurred by a crop of 64 pixels, and whole
+
+
 def test_a_track_of_the_other_family_is_refused(astronaut):
     model, _ = random_model("face-vid2vid-15")
     with pytest.raises(InputError, match="layout liveportrait-21, but face-vid2vid-15 is needed"):

@@ -31,6 +31,7 @@ from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.policy import paint_weights, turned_aside, voice_gate
 from portraittalk_core.renderers.lip.references import ReferenceFrames
 from portraittalk_core.renderers.lip.renderer import LipRenderer
+from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.renderers.sections import Sections
 from portraittalk_core.types import LandmarkTrack, Speech
 
@@ -278,3 +279,12 @@ def test_progress_counts_every_frame_and_may_stop_at_once(film):
 
     with pytest.raises(Stopped):
         render(StubLips(), film, Callbacks(stop))
+
+
+def test_what_is_pasted_covers_all_of_the_inside_and_ends_on_the_lips():
+    """The warp paints teeth beneath, which must not show at the rim."""
+    angles = torch.linspace(0, 2 * torch.pi, 21)[:-1]
+    lips = torch.stack([0.5 + 0.3 * angles.cos(), 0.6 + 0.1 * angles.sin()], 1)
+    mask, at = mouth_mask(lips, 200), (torch.arange(200) + 0.5) / 200
+    radius = (((at - 0.5) / 0.3).square() + ((at - 0.6) / 0.1)[:, None].square()).sqrt()
+    assert (mask[radius < 0.89] == 1).all() and (mask[radius < 1] > 0.7).all() and (mask[radius > 1.26] == 0).all()
