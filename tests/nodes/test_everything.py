@@ -21,7 +21,7 @@ def nodes_of(prompt: dict, kind: str) -> list[str]:
 
 
 @pytest.fixture
-def prompt(comfy, workflow_prompt, portrait_name, short_speech, tmp_path) -> dict:
+def prompt(comfy, workflow_prompt, small_portrait_name, short_speech, tmp_path) -> dict:
     """The shipped graph with small networks in the place of SD1.5's files, and a score of what shows a face."""
     models = comfy.base / "models"
     write_tiny_sd15(models)
@@ -50,7 +50,7 @@ def prompt(comfy, workflow_prompt, portrait_name, short_speech, tmp_path) -> dic
         prompt[number]["inputs"]["images"] = [f"disc{number}", 0]
     for number in nodes_of(prompt, "LoadImage"):
         if not number.startswith("disc"):
-            prompt[number]["inputs"]["image"] = portrait_name
+            prompt[number]["inputs"]["image"] = small_portrait_name
     ((sound,), (motion,)) = (nodes_of(prompt, kind) for kind in ("LoadAudio", "PortraitTalkAudioToLandmarks"))
     prompt[sound]["inputs"]["audio"], prompt[motion]["inputs"]["fps"] = short_speech, 8.0
     (adapter,), (control,) = (

@@ -187,7 +187,7 @@ def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt,
         workflow_prompt("long_speech"),
         LoadImage__image=portrait_name,
         LoadAudio__audio=short_speech,
-        PortraitTalkAudioToLandmarks__fps=14.0,
+        PortraitTalkAudioToLandmarks__fps=10.0,
         PortraitTalkAnimateNetControl__window=4,
         PortraitTalkAnimateNetControl__overlap=1,
         PortraitTalkIdentityNetSampler__width=64,
@@ -199,10 +199,10 @@ def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt,
     run = comfy.run(prompt)
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
     frames = pictures(comfy, run, "90")
-    assert frames.shape == (7, 64, 64, 3) and frames.std() > 5
+    assert frames.shape == (5, 64, 64, 3) and frames.std() > 5
     with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:
         assert file.streams.audio
-        assert sum(1 for _ in file.decode(video=0)) == 7
+        assert sum(1 for _ in file.decode(video=0)) == 5
 
 
 def test_dub_a_video_paints_the_face_and_leaves_the_rest(comfy, workflow_prompt, film_name, short_speech):
