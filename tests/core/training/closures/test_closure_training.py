@@ -8,7 +8,7 @@ from scipy.io import wavfile
 
 from portraittalk_core.engines.builtin.closure_net import CLASSES, LABIODENTAL, NASAL, SILENT, STOP
 from portraittalk_core.errors import InputError, MissingDependency
-from portraittalk_core.training.closures import recordings
+from portraittalk_core.training.closures import recordings, stage
 from portraittalk_core.training.closures.config import ClosureTrainer, load_closure_config
 from portraittalk_core.training.closures.labels import CLASS_OF, IGNORED, frame_classes
 from portraittalk_core.training.closures.stage import fit_closures
@@ -78,10 +78,11 @@ def toy_clip(seed: int) -> CorpusClip:
     return CorpusClip(mel, mel.mean(1), split_phones(phones, "ipa"), "toy")
 
 
-def test_training_hears_closures_in_clips_it_does_not_know():
+def test_training_hears_closures_in_clips_it_does_not_know(monkeypatch):
     from portraittalk_core.engines.builtin.mouth_net import measure_mel
 
-    trainer = ClosureTrainer(steps=60, batch=6, segment=100, width=8, learning_rate=1e-2)
+    monkeypatch.setattr(stage, "POOL", 16)
+    trainer = ClosureTrainer(steps=45, batch=5, segment=100, width=8, learning_rate=1e-2)
     clips = [toy_clip(seed) for seed in range(6)]
     net, clip = fit_closures(clips[:4], clips[4:], trainer), toy_clip(9)
     closed, tucked = net.closing(measure_mel(clip.mel).normalise(clip.mel)[None])
