@@ -119,15 +119,6 @@ class Tab:
             assert time.monotonic() < end, f"{value!r}, and never {expected!r}"
             await asyncio.sleep(0.1)
 
-    async def settled(self, read: Callable[[], Coroutine]) -> None:
-        """Wait until the page has drawn itself, and what is read stays as it is."""
-        values = []
-        while len(values) < 3 or len({json.dumps(value) for value in values[-3:]}) > 1:
-            assert len(values) < 100, f"never stays: {values[-3:]}"
-            await self.evaluate("app.canvas.draw(true, true)")
-            await asyncio.sleep(SETTLE_S / 2)
-            values.append(await read())
-
     async def open(self, url: str) -> None:
         """Open ComfyUI's page."""
         for domain in ("Page", "Runtime"):
