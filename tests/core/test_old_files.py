@@ -70,7 +70,9 @@ def test_old_track_gives_the_same_frames():
     assert old.shape == small.shape == (5, SMALL, SMALL, 3)
     beside = beside_mouth_and_eyes()
     assert beside.float().mean() > 0.8
-    assert (small - old).abs()[:, beside].max() <= 1  # another processor may round otherwise
+    changes = (small - old).abs()[:, beside]
+    # colours are looked up at steps of a fifth of a pixel: at an edge of 255 levels that is 6.4 of a block of 4 pixels
+    assert changes.max() <= 7 and changes.mean() < 0.5
     assert (old[0] - old[4]).abs().max() > 20  # and the frames do differ
 
 
