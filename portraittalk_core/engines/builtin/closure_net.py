@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...speech.mel import NUM_MELS
 from ...types import MOUTH_PARAMETERS
-from .mouth_net import KERNEL, STRIDE
+from .mouth_net import STRIDE, DilatedLayer
 
 # sounds by what lips do, where they are alike to the ear: the first three close and tuck them, "" is silence
 CLASSES = (
@@ -32,22 +32,6 @@ MEETING, TUCKING = (0.0, 0.12), (0.2, 0.4)
 APART = 0.45  # of the mouth network's opening: lips that it hears so far apart do not meet, however probable that is
 
 
-class _Layer(nn.Module):
-    """Residual dilated convolution; of its (kernel − 1) · dilation frames of context, `ahead` lie ahead."""
-
-    def __init__(self, width: int, dilation: int, ahead: int) -> None:
-        super().__init__()
-        self.padding = ((KERNEL - 1) * dilation - ahead, ahead)
-        self.wide = nn.Conv1d(width, width, KERNEL, dilation=dilation)
-        self.norm = nn.BatchNorm1d(width)
-        self.mix = nn.Conv1d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, T) to the same."""
-        added = F.gelu(self.norm(self.wide(F.pad(x, self.padding))))
-        return x + self.mix(F.dropout(added, DROPPED, self.training))
-
-
 class ClosureNet(nn.Module):
     """Normalised log-mel (B, M, 80) at 100 Hz to logits (B, M, classes) at 100 Hz, columns as CLASSES.
 
@@ -59,7 +43,7 @@ class ClosureNet(nn.Module):
         super().__init__()
         self.width = width
         self.enter = nn.Conv1d(NUM_MELS, width, ENTRY, padding=ENTRY // 2)
-        self.layers = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in LAYERS))
+        self.layers = nn.Sequential(*(DilatedLayer(width, dilation, ahead, DROPPED) for dilation, ahead in LAYERS))
         self.leave = nn.Conv1d(width, len(CLASSES), 1)
 
     def forward(self, mel: Tensor) -> Tensor:

@@ -51,19 +51,27 @@ def measure_mel(mel: Tensor) -> MelStatistics:
     return MelStatistics(floor, levels.mean(0), levels.std(0, correction=0) + UNIT_DB)
 
 
-class _Layer(nn.Module):
-    """Residual dilated convolution; of its (kernel − 1) · dilation frames of context, `ahead` lie ahead."""
+class DilatedLayer(nn.Module):
+    """Residual dilated convolution; of its (kernel − 1) · dilation frames of context, `ahead` lie ahead.
 
-    def __init__(self, width: int, dilation: int, ahead: int) -> None:
+    Args:
+        width: channels.
+        dilation: frames from one place of the kernel to the next.
+        ahead: frames.
+        dropout: share of what the layer adds that is left out in training.
+    """
+
+    def __init__(self, width: int, dilation: int, ahead: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.padding = ((KERNEL - 1) * dilation - ahead, ahead)
+        self.padding, self.dropout = ((KERNEL - 1) * dilation - ahead, ahead), dropout
         self.wide = nn.Conv1d(width, width, KERNEL, dilation=dilation)
         self.norm = nn.BatchNorm1d(width)
         self.mix = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, T) to the same."""
-        return x + self.mix(F.gelu(self.norm(self.wide(F.pad(x, self.padding)))))
+        added = F.gelu(self.norm(self.wide(F.pad(x, self.padding))))
+        return x + self.mix(F.dropout(added, self.dropout) if self.dropout and self.training else added)
 
 
 class MouthNet(nn.Module):
@@ -77,8 +85,8 @@ class MouthNet(nn.Module):
         super().__init__()
         self.width = width
         self.enter = nn.Conv1d(NUM_MELS, width, 5, stride=STRIDE, padding=2)
-        self.trunk = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in TRUNK))
-        self.refine = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in REFINE))
+        self.trunk = nn.Sequential(*(DilatedLayer(width, dilation, ahead) for dilation, ahead in TRUNK))
+        self.refine = nn.Sequential(*(DilatedLayer(width, dilation, ahead) for dilation, ahead in REFINE))
         self.early = nn.Conv1d(width, len(OUTPUTS), 1)
         self.late = nn.Conv1d(width, len(OUTPUTS), 1)
 
