@@ -141,11 +141,13 @@ def voice_probability(speech: Speech) -> Tensor:
 
 
 def iterate_voice_probability(speech: Speech) -> Iterator[Tensor]:
-    """`voice_probability` in blocks of 4 s, each computed when it is asked for."""
+    """`voice_probability` in blocks of up to 4 s, none of them empty, each computed when it is asked for."""
     live, pieces = LiveVoice(), speech.waveform.split(BLOCK * WINDOW)
     gain = min(max(1.0, LOUD / max(_loudest(pieces), 1e-9)), MAX_GAIN)
     for piece in pieces:
-        yield live.push(piece if gain == 1 else piece * gain)
+        answer = live.push(piece if gain == 1 else piece * gain)
+        if len(answer):  # of a clip of less than a window, nothing before its end
+            yield answer
     if missing := -len(speech.waveform) % WINDOW:
         yield live.push(torch.zeros(missing))
 

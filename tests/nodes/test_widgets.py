@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # changed on purpose since then (a saved graph keeps its own value): node, input, what of it
 CHANGED = {
     ("PortraitTalkAnimateNetControl", "features"): {"default"},
+    ("PortraitTalkStylePrior", "extractor"): {"default", "options"},  # a built-in one besides none and files
     # a socket without a widget, before and since: FLOAT, and now CURVE too
     ("PortraitTalkAudioToLandmarks", "gain_curve"): {"type", "force_input", "default", "min", "max"},
 }
