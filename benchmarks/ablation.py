@@ -55,7 +55,6 @@ from portraittalk_core.training.identitynet.config import IdentityTraining
 from portraittalk_core.training.identitynet.data import FaceData
 from portraittalk_core.training.identitynet.people import PARTS, pictures_of
 from portraittalk_core.training.identitynet.stage import FrozenParts, IdentityStage, fresh_adapter
-from portraittalk_core.training.loop.config import TrainerConfig
 
 from .puppet_training import (
     BETAS,
@@ -72,6 +71,7 @@ from .puppet_training import (
     sample_video,
     score,
     toy_base,
+    toy_trainer,
     trained,
     trained_reader,
 )
@@ -140,7 +140,7 @@ def identity_stage(
 ) -> IdentityAdapter:
     """A face adapter after IdentityNet's stage."""
     keys = {name: row[name] for name in ("attention", "face_encoder") if name in row}
-    trainer = _trainer(plan, plan.identity_steps, plan.rows)
+    trainer = toy_trainer(plan.identity_steps, plan.rows, plan.learning_rate, plan.seed)
     config = IdentityTraining(
         *[out] * 3, resolution=SIDE, references=row.get("references", REFERENCES), trainer=trainer, **keys
     )
@@ -203,22 +203,10 @@ def people(seed: int, count: int) -> tuple[VideoClip, ...]:
     return tuple(with_face(puppet_clip(seed * 1000 + number, LENGTH)) for number in range(count))
 
 
-def _trainer(plan: Plan, steps: int, batch_size: int) -> TrainerConfig:
-    return TrainerConfig(
-        steps=steps,
-        batch_size=batch_size,
-        gradient_accumulation=1,
-        learning_rate=plan.learning_rate,
-        ema_decay=0.97,
-        save_every=10**6,
-        sample_every=0,
-        seed=plan.seed,
-    )
-
-
 def _training(out: Path, row: dict[str, object], plan: Plan, steps: int) -> AnimateTraining:
     known = ("stage", "head_placement", "attention", "references", *EXTRAS)
     keys = {name: row[name] for name in known if name in row}
+    batch_size = plan.rows // FRAMES if keys["stage"] == "joint" else plan.rows
     return AnimateTraining(
         *[out] * 3,
         identity=out,
@@ -228,7 +216,7 @@ def _training(out: Path, row: dict[str, object], plan: Plan, steps: int) -> Anim
         overlap=1,
         given_share=1.0,
         centred_hint=True,
-        trainer=_trainer(plan, steps, plan.rows // FRAMES if keys["stage"] == "joint" else plan.rows),
+        trainer=toy_trainer(steps, batch_size, plan.learning_rate, plan.seed),
         **{"references": REFERENCES, **keys},
     )
 

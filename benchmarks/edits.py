@@ -54,7 +54,6 @@ from portraittalk_core.training.animatenet.faces import ClipFaces, FaceChoice
 from portraittalk_core.training.animatenet.stage import AnimateParts, SpatialStage
 from portraittalk_core.training.data.video_clips import VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts, fresh_adapter
-from portraittalk_core.training.loop.config import TrainerConfig
 
 from .edits_toy import (
     SIDE,
@@ -70,7 +69,7 @@ from .edits_toy import (
     random_words,
     track_of,
 )
-from .puppet_training import LENGTH, fresh_parts, toy_base, trained
+from .puppet_training import LENGTH, fresh_parts, toy_base, toy_trainer, trained
 
 PURPOSE = "edits by text on drawn people: what moves, and what stays"
 HELD_OUT_SEED, FRAMES, CFG = 50_000, 2, 3.5  # of people who were never seen; pictures of each; of the prompt
@@ -169,16 +168,7 @@ def train(plan: Plan, out: Path) -> Networks:
     frozen = toy_base(plan.base_steps, plan.seed, clips, WordTexts(), heads=2)
     adapter = fresh_adapter(frozen.unet, plan.seed)
     faces = ClipFaces(adapter, clips, FaceChoice(references=1, learns=True))
-    trainer = TrainerConfig(
-        steps=plan.control_steps,
-        batch_size=plan.rows,
-        gradient_accumulation=1,
-        learning_rate=plan.learning_rate,
-        ema_decay=0.97,
-        save_every=10**6,
-        sample_every=0,
-        seed=plan.seed,
-    )
+    trainer = toy_trainer(plan.control_steps, plan.rows, plan.learning_rate, plan.seed)
     config = AnimateTraining(
         *[out] * 3, identity=out, style="landmarks", resolution=SIDE, train_identity=True, trainer=trainer
     )

@@ -152,17 +152,23 @@ def training_clips(seed: int) -> tuple[VideoClip, ...]:
     return tuple(puppet_clip(seed * 1000 + number, LENGTH) for number in range(NUM_CLIPS))
 
 
-def _training(out: Path, placed: bool, plan: Plan, stage: str, steps: int) -> AnimateTraining:
-    trainer = TrainerConfig(
+def toy_trainer(steps: int, batch_size: int, learning_rate: float, seed: int) -> TrainerConfig:
+    """Settings of a short training that saves and shows nothing on its way."""
+    return TrainerConfig(
         steps=steps,
-        batch_size=plan.rows // FRAMES if stage == "joint" else plan.rows,
+        batch_size=batch_size,
         gradient_accumulation=1,
-        learning_rate=plan.learning_rate,
+        learning_rate=learning_rate,
         ema_decay=0.97,
         save_every=10**6,
         sample_every=0,
-        seed=plan.seed,
+        seed=seed,
     )
+
+
+def _training(out: Path, placed: bool, plan: Plan, stage: str, steps: int) -> AnimateTraining:
+    batch_size = plan.rows // FRAMES if stage == "joint" else plan.rows
+    trainer = toy_trainer(steps, batch_size, plan.learning_rate, plan.seed)
     return AnimateTraining(
         *[out] * 3,
         stage=stage,
