@@ -66,7 +66,9 @@ from .puppet_training import (
     WIDTHS,
     PatchCodec,
     Row,
+    add_plan,
     fresh_parts,
+    plan_of,
     puppet_clip,
     sample_video,
     score,
@@ -253,11 +255,7 @@ def _key(row: dict[str, object], *names: str) -> tuple:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
-    for field in dataclasses.fields(Plan):
-        if field.name != "seed":
-            name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-            parser.add_argument(name, type=kind, default=field.default, help="%(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one table each (default: 0 1)")
+    add_plan(parser, Plan)
     parser.add_argument("--more", action="store_true", help="rows with features = true and with previous = true too")
     parser.add_argument("--rows-of-table", nargs="+", choices=ROWS, help="besides the full model; all unless given")
     parser.set_defaults(run=run)
@@ -269,8 +267,7 @@ def run(args: argparse.Namespace) -> int:
     for seed in args.seeds:
         began = time.monotonic()
         table = {name: row for name, row in ROWS.items() if name == "full" or name in (args.rows_of_table or ROWS)}
-        given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if field.name != "seed"}
-        plan = Plan(**given, seed=seed)
+        plan = plan_of(args, Plan, seed)
         rows = ablation(plan, {**table, **MORE_ROWS} if args.more else table)
         heading = f"{'':28}{'PSNR dB':>9}{'ADFD':>8}{'place':>8}{'motion':>8}{'flicker':>9}{'paper: PSNR, ADFD':>22}"
         print(f"{heading}  config key")

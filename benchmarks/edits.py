@@ -22,8 +22,8 @@ The mask of the person is the drawing's own; the package's segmentation knows ph
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
+import math
 import sys
 import tempfile
 import time
@@ -69,7 +69,7 @@ from .edits_toy import (
     random_words,
     track_of,
 )
-from .puppet_training import LENGTH, fresh_parts, toy_base, toy_trainer, trained
+from .puppet_training import LENGTH, add_plan, fresh_parts, plan_of, toy_base, toy_trainer, trained
 
 PURPOSE = "edits by text on drawn people: what moves, and what stays"
 HELD_OUT_SEED, FRAMES, CFG = 50_000, 2, 3.5  # of people who were never seen; pictures of each; of the prompt
@@ -156,7 +156,7 @@ class Scores:
     named: float
     repainted: float  # the same with the old caption
     others: float
-    known: float  # share of portraits whose colours are nearest to their own person's
+    recognised: float  # share of portraits whose colours are nearest to their own person's
     colours: float  # error in percent
     mouth: float  # r
     stays: float | None  # percent; None where the edit may touch all
@@ -238,8 +238,8 @@ def regions(portrait: Portrait) -> list[Tensor]:
     before = portrait.drawn()
     worded = [portrait.drawn({name: other(portrait, name)}) - before for name in WORDS if name != "style"]
     calm = torch.stack(worded).abs().amax((0, 2)) < CLEAR
-    shown = [(portrait.drawn(person=person) - before).abs().mean(1) for person in changes]
-    return [((weights > 0.7 * weights.amax()) & calm).float()[:, None] for weights in shown]
+    weights = [(portrait.drawn(person=person) - before).abs().mean(1) for person in changes]
+    return [((weight > 0.7 * weight.amax()) & calm).float()[:, None] for weight in weights]
 
 
 def colours_of(picture: Tensor, places: Sequence[Tensor]) -> Tensor:
@@ -264,10 +264,10 @@ def score(networks: Networks, everybody: Sequence[Portrait], edit: Edit, plan: P
         plain = painted(networks, portrait, edit, caption_of(portrait.words), plan)
         moved, rest = shares(picture, portrait), shares(plain, portrait)
         places = regions(portrait)
-        own = colours_of(picture, places)
+        colours = colours_of(picture, places)
         drawn = [colours_of(portrait.drawn(words, one.person), places) for one in everybody]
-        distances = torch.stack([(own - colours).norm() for colours in drawn])
-        me = next(number for number, one in enumerate(everybody) if one is portrait)
+        distances = torch.stack([(colours - other_colours).norm() for other_colours in drawn])
+        person = next(number for number, one in enumerate(everybody) if one is portrait)
         opened.append(openings_of(picture, portrait, words))
         asked.append(portrait.moves[:, 3])
         masks = portrait.masks()[:, None]
@@ -275,13 +275,13 @@ def score(networks: Networks, everybody: Sequence[Portrait], edit: Edit, plan: P
         kept = masks > 0.99 if edit.attribute == "background" else kept
         change = (picture - portrait.drawn()).abs()[kept.expand_as(picture)]
         others = max(abs(moved[name] - rest[name]) for name in WORDS if name != edit.attribute)
-        error = 50 * float((own - drawn[me]).abs().mean())
+        error = 50 * float((colours - drawn[person]).abs().mean())
         stays = 50 * float(change.mean()) if len(change) else float("nan")
-        known = float(distances.argmin() == me)
-        rows.append([moved[edit.attribute], rest[edit.attribute], others, known, error, stays])
+        recognised = float(distances.argmin() == person)
+        rows.append([moved[edit.attribute], rest[edit.attribute], others, recognised, error, stays])
     means = torch.tensor(rows).mean(0).tolist()
     mouth = float(torch.corrcoef(torch.stack([torch.cat(opened), torch.cat(asked)]))[0, 1])
-    return Scores(edit.name, *means[:5], mouth, None if means[5] != means[5] else means[5])
+    return Scores(edit.name, *means[:5], mouth, None if math.isnan(means[5]) else means[5])
 
 
 def edits(plan: Plan, which: Sequence[Edit] = EDITS) -> list[Scores]:
@@ -294,11 +294,7 @@ def edits(plan: Plan, which: Sequence[Edit] = EDITS) -> list[Scores]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
-    for field in dataclasses.fields(Plan):
-        if field.name != "seed":
-            name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-            parser.add_argument(name, type=kind, default=field.default, help="%(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one table each (default: 0 1)")
+    add_plan(parser, Plan)
     parser.set_defaults(run=run)
 
 
@@ -307,12 +303,11 @@ def run(args: argparse.Namespace) -> int:
     missed = 0
     for seed in args.seeds:
         began = time.monotonic()
-        given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if field.name != "seed"}
-        plan = Plan(**given, seed=seed)
+        plan = plan_of(args, Plan, seed)
         print(f"{'edit':22}{'named':>7}{'old':>7}{'others':>8}{'person':>8}{'colours':>9}{'mouth r':>9}{'stays':>8}")
         for row in edits(plan):
             stays = "" if row.stays is None else f"{row.stays:.1f} %"
-            numbers = f"{row.named:7.2f}{row.repainted:7.2f}{row.others:8.2f}{row.known:8.0%}{row.colours:7.1f} %"
+            numbers = f"{row.named:7.2f}{row.repainted:7.2f}{row.others:8.2f}{row.recognised:8.0%}{row.colours:7.1f} %"
             print(f"{row.name:22}{numbers}{row.mouth:9.2f}{stays:>8}")
             missed += row.named <= max(row.repainted, row.others)
         seconds = time.monotonic() - began

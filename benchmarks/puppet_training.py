@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import functools
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +152,21 @@ def second_stage(
 def training_clips(seed: int) -> tuple[VideoClip, ...]:
     """The training set."""
     return tuple(puppet_clip(seed * 1000 + number, LENGTH) for number in range(NUM_CLIPS))
+
+
+def add_plan(parser: argparse.ArgumentParser, plan: type) -> None:
+    """Declare an option for each field of a dataclass of sizes, and `--seeds` in place of its `seed`."""
+    for field in dataclasses.fields(plan):
+        if field.name != "seed":
+            name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+            parser.add_argument(name, type=kind, default=field.default, help="%(default)s")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one table each (default: 0 1)")
+
+
+def plan_of(args: argparse.Namespace, plan: type, seed: int) -> Any:  # noqa: ANN401  the dataclass that is given
+    """The sizes that the options of `add_plan` say, with a seed."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(plan) if field.name != "seed"}
+    return plan(**given, seed=seed)
 
 
 def toy_trainer(steps: int, batch_size: int, learning_rate: float, seed: int) -> TrainerConfig:

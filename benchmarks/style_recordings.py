@@ -37,8 +37,8 @@ def another_recording(track: LandmarkTrack, generator: torch.Generator) -> Landm
     if (sigma := between(0, 1.2)) > 0.2:
         points = gaussian_smoothed(points.flatten(1), sigma).view_as(points)
     ratio = RECORDED_FPS[int(between(0, len(RECORDED_FPS) - 1e-3))] / float(track.fps)
-    seen = _sampled(points, (torch.arange(max(2, int(count * ratio))) + between(0, 1)) / ratio)
-    points = _sampled(seen, torch.arange(count) * ratio)
+    frames = _sampled(points, (torch.arange(max(2, int(count * ratio))) + between(0, 1)) / ratio)
+    points = _sampled(frames, torch.arange(count) * ratio)
     points = points + between(0, NOISE) * ocular * _noise(points.shape, between(0, 0.9), generator)
     turn = _rotation(2, between(-10, 10)) @ _rotation(1, between(-12, 12)) @ _rotation(0, between(-8, 8))
     place = torch.tensor([between(0.2, 0.8) * SIDE_PX, between(0.2, 0.8) * SIDE_PX, 0.0])

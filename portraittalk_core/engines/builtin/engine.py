@@ -125,7 +125,7 @@ def _with_stress(mouth: Iterable[Tensor], fps: Fraction) -> Iterator[tuple[Tenso
     held, first, begins = torch.empty(0, len(MOUTH_PARAMETERS) + 2), 0, 0  # rows from `first`; the next span's begin
     for block in itertools.chain(in_blocks(stressed, mouth, reach, reach, SPAN), [None]):
         held = held if block is None else torch.cat([held, block])
-        while (left := first + len(held) - begins) >= SPAN + around or (block is None and left > 0):
+        while (waiting := first + len(held) - begins) >= SPAN + around or (block is None and waiting > 0):
             start = begins - first
             yield held[start : start + SPAN], held[:, -2], first
             begins = min(begins + SPAN, first + len(held))

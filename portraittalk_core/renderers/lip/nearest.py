@@ -20,13 +20,13 @@ def mouth_lines(sketches: Tensor) -> Tensor:
     return adaptive_avg_pool2d(lower, (PLACES // 2, PLACES)).flatten(1)
 
 
-def nearest_places(known: Tensor, frames: Tensor, count: int) -> Tensor:
+def nearest_places(references: Tensor, frames: Tensor, count: int) -> Tensor:
     """(B, count) numbers of the references nearest to each frame, in rising order.
 
     Args:
-        known: (K, P) of `mouth_lines`, of the references.
+        references: (K, P) of `mouth_lines`.
         frames: (B, P) of the frames.
         count: at most K.
     """
-    away = torch.cdist(frames, known)
-    return away.topk(count, largest=False).indices.sort(1).values
+    distances = torch.cdist(frames, references)
+    return distances.topk(count, largest=False).indices.sort(1).values

@@ -201,8 +201,8 @@ class Skin:
     def colours(self, u: Array, above: Array, width: float) -> Array:
         """(3, N) colours 0..255 at places along an eye of this width, and above its lid's edge, pixels."""
         place = np.clip((u * np.float32(1 / width) + np.float32(0.5)) * (PLACES - 1), 0, PLACES - 1.001)
-        before = place.astype(np.intp)
-        share = place - before.astype(np.float32)
+        index = place.astype(np.intp)
+        share = place - index.astype(np.float32)
         rises = np.diff(self.along)
         finer = np.float32(self.eye_px / width)
         column = np.clip((u * finer + self.columns / 2).astype(np.intp), 0, self.columns - 1)
@@ -212,7 +212,7 @@ class Skin:
         grained = np.minimum(row, 2 * rows - 1 - row) * self.columns + column
         planes = zip(self.along, rises, self.grain, strict=True)
         return np.stack([
-            plane.take(before, mode="clip") + rise.take(before, mode="clip") * share + grain.take(grained, mode="clip")
+            plane.take(index, mode="clip") + rise.take(index, mode="clip") * share + grain.take(grained, mode="clip")
             for plane, rise, grain in planes
         ])  # fmt: skip
 

@@ -70,19 +70,19 @@ class OpenMouth:
         upper, lower = (np.flatnonzero((share > 0) & (within > 0)) for share in (1 - below, below))
         if not self.shows_below:
             lower = lower[:0]
-        shown = np.zeros((3, len(u)), np.float32)
+        result = np.zeros((3, len(u)), np.float32)
         stands = np.minimum(np.maximum(v[upper], highest[upper]), lowest[upper])
         rides = self._riding(v[lower], end[lower], rest_bottom[lower], bottom[lower] - rest_bottom[lower])
         rides = np.maximum(np.minimum(rides, lowest[lower]), highest[lower])
         at = np.concatenate([upper, lower])
         places = torch.from_numpy(u[at]), torch.from_numpy(np.concatenate([stands, rides]))
-        seen = sample(_to_picture(mouth, *places)).numpy().T
-        shown[:, upper] = seen[:, : len(upper)] * (within * (1 - below))[upper]
-        shown[:, lower] += seen[:, len(upper) :] * (within * below)[lower]
+        sampled = sample(_to_picture(mouth, *places)).numpy().T
+        result[:, upper] = sampled[:, : len(upper)] * (within * (1 - below))[upper]
+        result[:, lower] += sampled[:, len(upper) :] * (within * below)[lower]
         rest = 1 - within * (1 if self.shows_below else 1 - below)
         needed = np.flatnonzero(rest > 0)
-        shown[:, needed] += paint(needed) * rest[needed]
-        return shown
+        result[:, needed] += paint(needed) * rest[needed]
+        return result
 
     @staticmethod
     def _riding(v: Array, end: Array, rest_bottom: Array, dropped: Array) -> Array:

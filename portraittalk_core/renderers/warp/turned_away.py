@@ -16,10 +16,8 @@ from ...face.canonical import canonical_face
 NEAR = 9  # landmarks through which a plane is laid for the direction in which skin looks
 STEEP = 0.8  # cosine of the angle between a face and the viewer's direction, above which nothing is hidden: 37 degrees
 HIDDEN = 0.12  # cosine of the angle between skin and the viewer's direction, below which it is not seen
-WITHIN, DIRECTIONS = (
-    0.04,
-    36,
-)  # of the face's smaller side: an outline that lies deeper is hidden; where it is looked for
+WITHIN = 0.04  # of the face's smaller side: an outline that lies deeper is hidden
+DIRECTIONS = 36  # in the picture, from which the outline is looked at
 
 
 def turned_away(points: Tensor) -> set[int]:

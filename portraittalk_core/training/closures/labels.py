@@ -33,13 +33,13 @@ def frame_classes(sounds: Sounds, mel: Tensor) -> Tensor:
     for symbol, start, end in spans:
         classes[(times >= start) & (times < end)] = CLASS_OF[symbol]
     level = mel.float()[:, 8:].mean(1).numpy()
-    for (symbol, start, end), before in zip(spans, (SILENCE, *sounds.symbols), strict=False):
+    for (symbol, start, end), previous in zip(spans, (SILENCE, *sounds.symbols), strict=False):
         first, last = round(start / FRAME_S), int(end / FRAME_S)
         if symbol in CLASSES[STOP] and last < count - 2 and first >= LEAST_FRAMES:
             burst = burst_frame(level, first - AROUND, last + AROUND + 1)
             if burst is None:
                 continue
-            if before == SILENCE:
+            if previous == SILENCE:
                 first = min(first, burst - AFTER_SILENCE)
             classes[max(0, min(first, burst - LEAST_FRAMES)) : burst + 1] = STOP
             classes[burst + 1 : max(last, burst + 2)] = IGNORED

@@ -14,6 +14,7 @@ import torch
 from ...errors import InputError, MissingDependency
 from ...media.audio import load_speech
 from ...media.files import is_hidden
+from ...media.text_files import read_text
 from ...progress import Progress
 from ...speech.mel import log_mel
 from ...types import SPEECH_RATE_HZ, Speech
@@ -32,6 +33,11 @@ def aligned_recordings(folder: Path, on_progress: Progress | None = None) -> lis
     """Every sound of a folder and its folders that has its words in a .txt file of the same name.
 
     Recordings of single words are joined, some seconds at a time, so that a clip has more than one sound's statistics.
+    What cannot be read, or is not heard to say its words, is left out and told.
+
+    Args:
+        folder: of the recordings.
+        on_progress: called with sounds done and sounds in all; may raise to stop.
 
     Raises:
         InputError: none can be used.
@@ -42,21 +48,22 @@ def aligned_recordings(folder: Path, on_progress: Progress | None = None) -> lis
     paths = [path for path in paths if path.with_suffix(".txt").is_file()]
     clips, parts = [], _Joined()
     for number, path in enumerate(paths, 1):
+        if on_progress:
+            on_progress(number, len(paths))
         try:
             waveform = load_speech(path).waveform.numpy()
+            text = read_text(path.with_suffix(".txt"), "the words", "write what is said as UTF-8 text")
         except InputError as error:
             log.warning("%s is left out: %s", path.name, error)
             continue
-        phones = _aligned(decoder, waveform, _words(path.with_suffix(".txt").read_text(encoding="utf-8")))
+        phones = _aligned(decoder, waveform, _words(text))
         if not is_plausible(phones, len(waveform) / SPEECH_RATE_HZ):
             log.warning("%s is left out: its words are not heard in it.", path.name)
             continue
         parts.add(waveform, phones)
-        if parts.seconds >= JOINED_S or number == len(paths):
+        if parts.seconds >= JOINED_S:
             clips.append(parts.clip())
             parts = _Joined()
-        if on_progress:
-            on_progress(number, len(paths))
     if parts.seconds:
         clips.append(parts.clip())
     if not clips:

@@ -43,7 +43,7 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
 
     Args:
         config: everything.
-        on_progress: called with steps done and steps in all; may raise to stop.
+        on_progress: called with recordings aligned and recordings in all, then with steps; may raise to stop.
 
     Raises:
         InputError: no recording can be used.
@@ -56,7 +56,7 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
         if hours:
             shards += make_corpus(config.corpus, hours, seed, None, neural)
     clips = load_corpus(shards)
-    recordings = [] if config.recordings is None else aligned_recordings(config.recordings)
+    recordings = [] if config.recordings is None else aligned_recordings(config.recordings, on_progress)
     net = fit_closures(clips, recordings, config.trainer, on_progress)
     card = {
         "clips": len(clips), "recordings": len(recordings), "synthesisers": SHARES,

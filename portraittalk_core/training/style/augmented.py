@@ -118,12 +118,12 @@ def styled(motion: np.ndarray, style: AugmentedStyle, scale: np.ndarray, num_fra
 def recorded(motion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, M) a motion (N, M) as a recording and a detector of landmarks would show it."""
     count = len(motion)
-    shown = _smooth(motion - np.median(motion, 0), rng.uniform(0, 1.2))
+    curves = _smooth(motion - np.median(motion, 0), rng.uniform(0, 1.2))
     ratio = RECORDED_FPS[rng.integers(len(RECORDED_FPS))] / RATE_HZ
     if ratio != 1:
-        frames = sampled(shown, (np.arange(int(count * ratio)) + rng.random()) / ratio)
-        shown = sampled(frames, np.arange(count) * ratio)
-    face, head = shown[:, :NUM_EXPRESSIONS], shown[:, NUM_EXPRESSIONS:]
+        frames = sampled(curves, (np.arange(int(count * ratio)) + rng.random()) / ratio)
+        curves = sampled(frames, np.arange(count) * ratio)
+    face, head = curves[:, :NUM_EXPRESSIONS], curves[:, NUM_EXPRESSIONS:]
     leak = rng.normal(0, 0.08, (3, NUM_EXPRESSIONS)) * rng.random()  # of the turn of the head into the expression
     face = face * math.exp(rng.normal(0, 0.06)) + head @ leak
     levels = rng.random() * landmark_noise() * np.exp(rng.normal(0, 0.3, motion.shape[1]))

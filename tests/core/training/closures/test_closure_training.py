@@ -117,7 +117,11 @@ def test_recordings_are_aligned_by_the_words_beside_them(tmp_path, monkeypatch):
         )
         (tmp_path / f"{name}.txt").write_text("Up!", encoding="utf-8")
     wavfile.write(tmp_path / "no_words.wav", 16000, np.ones(16000, np.float32))
-    (clip,) = recordings.aligned_recordings(tmp_path)
+    wavfile.write(tmp_path / "not_utf8.wav", 16000, np.ones(16000, np.float32))
+    (tmp_path / "not_utf8.txt").write_bytes(b"\xff\xfeup")
+    done = []
+    (clip,) = recordings.aligned_recordings(tmp_path, lambda *counts: done.append(counts))
+    assert done == [(1, 3), (2, 3), (3, 3)]
     assert len(clip.mel) == 201 and clip.sounds.symbols == ("ʌ", "p", "ʌ", "p")
     np.testing.assert_allclose(clip.sounds.start_s, [0.205, 0.355, 1.205, 1.355], atol=1e-6)
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
