@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..motion.options import MotionOptions
+from ..motion.point_files import PointFiles
 from ..pipelines.live_options import LiveOptions
 from .arguments import Command, add_face, add_file, add_options, add_portrait, options_from
-from .motion import add_points, with_points
 from .portrait import portrait_from
 from .style import add_style, steady_statistics
 
@@ -36,7 +36,7 @@ def live(args: argparse.Namespace) -> None:
     options = options_from(args, MotionOptions, style_statistics=steady_statistics(args))
     if options.offset_ms < 0:
         raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
-    chosen, options = options_from(args, LiveOptions), with_points(options, args)
+    chosen, options = options_from(args, LiveOptions), options_from(args, PointFiles).read_into(options)
     from ..media.live_video import open_live_output
     from ..pipelines.live import live as run_live
 
@@ -71,7 +71,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_options(parser.add_argument_group("pictures"), LiveOptions)
     motion = parser.add_argument_group("motion")
     add_options(motion, MotionOptions)
-    add_points(motion)
+    add_options(motion, PointFiles, skip=("gain_points",))
     add_style(parser)
     add_face(parser)
 
