@@ -21,6 +21,7 @@ from ...face.aperture import MOUTH, Aperture, Array, soft_steps
 
 SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
 RIM = 0.018  # of the mouth's width: how far inside the lips their texture begins
+LEAST_RIM_PX = 1.5  # and at least so far: a camera blurs teeth over the edge, however small the mouth is
 REACH = 0.09  # of the mouth's width: how far a lip's edge is looked for around its landmarks
 MAX_MOVE = 0.45  # of a lip's thickness, that its edge may be moved into it
 INTO = 0.035  # of the mouth's width: an edge is not looked for further inside, where a tooth may look like a lip
@@ -139,7 +140,7 @@ def on_lip_edges(sample: Sampler, points_px: Tensor) -> Tensor:
         thickness = ((inner - outer) @ into).clamp(min=1.0)
         depth = ((middles - inner) @ into).clamp(min=0)  # half of the gap
         offset = _edge_offsets(sample, rings[side], into, thickness, depth, mouth.width)
-        offset = torch.maximum(offset - RIM * mouth.width, -MAX_MOVE * thickness)
+        offset = torch.maximum(offset - max(RIM * mouth.width, LEAST_RIM_PX), -MAX_MOVE * thickness)
         for ring, carry in zip(lip, (0.0, 1 / 3, 2 / 3, 1.0), strict=True):
             moved[list(ring[columns])] += carry * offset[:, None] * into
     return moved

@@ -39,6 +39,7 @@ LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their textur
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
 BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
+SEAM_SHARP, SEAM_WIDENS = 0.46, 1.2  # of the mouth's width, from its middle: where the layers part sharply; beyond
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
 
@@ -329,9 +330,10 @@ def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
 def _lower_lip_share(u: Tensor, v: Tensor, mouth: Aperture) -> Tensor:
     """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): below the lips' meeting line."""
     top, bottom = mouth.edge_heights(u)
-    # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
-    beyond = (u.abs() - 0.5 * mouth.width).clamp(min=0)
-    return soft_step(v - (top + bottom) / 2, 1.0 + 0.9 * beyond)
+    # between the corners the layers part sharply; beyond them they agree but for what the field's nodes are too far
+    # apart for: from a little before the corners the seam widens to hide it
+    beyond = (u.abs() - SEAM_SHARP * mouth.width).clamp(min=0)
+    return soft_step(v - (top + bottom) / 2, 1.0 + SEAM_WIDENS * beyond)
 
 
 def _open_eye_share(u: Tensor, v: Tensor, eye: Aperture) -> Tensor:
