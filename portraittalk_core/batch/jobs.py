@@ -175,8 +175,9 @@ class JobRunner:
 
     def _portraits(self, job: BatchJob, picture: Tensor) -> list[Portrait]:
         """The picture with each of the faces that a job means."""
-        path, order = job.files.get("portrait") or job.files["source"], _face(job).face_order
-        return [find_portrait(picture, which, order, source=path.name, mesh=self._mesh) for which in _faces(job)]
+        path, faces = job.files.get("portrait") or job.files["source"], _faces(job)
+        how = {"face_order": _face(job).face_order, "source": path.name, "is_chosen": len(faces) > 1}
+        return [find_portrait(picture, which, mesh=self._mesh, **how) for which in faces]
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)

@@ -12,12 +12,14 @@ from torch import Tensor
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
 from ...memory_map import release_memory
+from ...options import option_of
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..choice import FaceChoice
 from ..covered import mouth_covered
 from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
+from ..options import FaceOptions
 from .backends import BACKENDS, MeshBackend, open_mesh
 from .search import ORDERS, detect_any_way_up, detect_faces
 from .tracking import Follower, Seen
@@ -29,6 +31,8 @@ __all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait",
 ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
+ORDER_WORDS = {"size": "largest first", "left_to_right": "from left to right"}
+MOST_LISTED = 8  # faces that a warning names
 BLOCK = 256  # frames that are scaled at once
 TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
 ROLLED_DEG = 60.0  # of roll, from which a picture was hardly meant to be so
@@ -41,8 +45,11 @@ def find_portrait(
     face_order: str = "size",
     source: str = "portrait",
     mesh: MeshBackend | None = None,
+    is_chosen: bool = False,
 ) -> Portrait:
     """The picture with the landmarks of one of its faces.
+
+    Where there are several and the first is taken, a warning says so.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -50,13 +57,14 @@ def find_portrait(
         face_order: see `detect_faces`.
         source: what to call the picture in messages.
         mesh: an open back end; None opens one for this call.
+        is_chosen: whether somebody chose the first face among several, so that this is no news.
 
     Raises:
         NoFaceError: no face, none of that index, or one too small to animate.
     """
     if mesh is None:
         with open_mesh() as opened:
-            return find_portrait(picture, face_index, face_order, source, opened)
+            return find_portrait(picture, face_index, face_order, source, opened, is_chosen)
     _check_index(face_index)
     faces = detect_any_way_up(picture, mesh, face_order)
     height, width = picture.shape[:2]
@@ -80,8 +88,22 @@ def find_portrait(
             "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
+    if len(points_px) > 1 and face_index == 0 and not is_chosen:
+        _warn_of_others(points_px, face_order, source)
     _warn_of_look(picture, landmarks, source)
     return Portrait(picture, landmarks, source)
+
+
+def _warn_of_others(points_px: Tensor, order: str, source: str) -> None:
+    """Tell that the first of (F, 478, 3) faces was taken, and how to take another."""
+    number, place = (option_of(FaceOptions, name).flag for name in ("face_index", "face"))
+    more = len(points_px) - MOST_LISTED
+    log.warning(
+        "%s holds %d faces, and face 0 is taken, %s: %s%s. To take another one give its number (%s, in nodes "
+        "face_index) or its place (%s, in nodes face_at).",
+        source, len(points_px), ORDER_WORDS[order], _listed(points_px[:MOST_LISTED]),
+        f"; and {more} more" if more > 0 else "", number, place,
+    )  # fmt: skip
 
 
 def _warn_of_look(picture: Tensor, landmarks: LandmarkTrack, source: str) -> None:
@@ -197,13 +219,13 @@ def _asked_for(face_index: int | FaceChoice) -> str:
 
 def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, source: str) -> str:
     faces = _listed(points_px)
-    how = "largest first" if order == "size" else "from left to right"
     holds = "1 face" if len(points_px) == 1 else f"{len(points_px)} faces"
     if not isinstance(face_index, int):
         return (
             f"no face was found {face_index} in {source}, which holds {holds}: {faces}. Give a place of one of these."
         )
-    return f"face_index is {face_index}, but {source} holds {holds} ({how}): {faces}. Choose one of these numbers."
+    holds = f"{holds} ({ORDER_WORDS[order]})"
+    return f"face_index is {face_index}, but {source} holds {holds}: {faces}. Choose one of these numbers."
 
 
 def _listed(faces_px: Tensor) -> str:
