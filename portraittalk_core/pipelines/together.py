@@ -20,12 +20,11 @@ from ..motion.options import LARGEST_SEED, MotionOptions
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Renderer, RenderJob, check_motion
 from ..renderers.registry import open_renderer
-from ..renderers.sections import Sections
 from ..renderers.warp.build import source_size
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Portrait, Speech
-from .speakers import check_speakers
+from .speakers import check_speakers, part_sections
 
 SEAM = 0.03  # of a face's smaller side: half the width within which one face's part of a picture goes over to another's
 
@@ -123,10 +122,7 @@ def render_together(
         callbacks: called meanwhile.
         more: as of `renderers.write.render_video`.
     """
-    together = _Together(renderer, jobs)
-    result = render_video(together, jobs[0], out, callbacks=callbacks, **more)
-    together.finish()
-    return result
+    return render_video(_Together(renderer, jobs), jobs[0], out, callbacks=callbacks, **more)
 
 
 def parts_of_picture(portraits: Sequence[Portrait]) -> Tensor:
@@ -160,7 +156,6 @@ class _Together:
 
     def __init__(self, renderer: Renderer, jobs: Sequence[RenderJob]) -> None:
         self._renderer, self._jobs = renderer, [check_motion(renderer, job) for job in jobs]
-        self._sections: list[Sections] = []
         for job in jobs:
             _check_keeps_picture(renderer, job)
         self.keypoint_layout = getattr(renderer, "keypoint_layout", None)
@@ -176,7 +171,7 @@ class _Together:
         reports = _shared_progress(callbacks.on_progress, count)
         streams, masks = [], [None] * count
         for number, (job, report) in enumerate(zip(self._jobs, reports, strict=True)):
-            sections = self._part_sections(callbacks.sections, number)
+            sections = part_sections(callbacks.sections, number)
             on_mask = None if callbacks.on_mask is None else partial(masks.__setitem__, number)
             part_callbacks = Callbacks(report, None, callbacks.on_latents, sections, on_mask)
             streams.append(self._renderer.render(job, part_callbacks))
@@ -185,18 +180,6 @@ class _Together:
             if callbacks.on_mask is not None and masks[0] is not None:
                 callbacks.on_mask(_composed([mask[..., None] for mask in masks], parts)[..., 0])
             yield pictures[0] if count == 1 else _composed(pictures, parts)
-
-    def finish(self) -> None:
-        """Remove the finished sections of all jobs."""
-        for sections in self._sections:
-            sections.finish()
-
-    def _part_sections(self, sections: Sections | None, number: int) -> Sections | None:
-        if sections is None:
-            return None
-        part = Sections(sections.root, f"{sections.key}-{number}")
-        self._sections.append(part)
-        return part
 
 
 def _check_keeps_picture(renderer: Renderer, job: RenderJob) -> None:
