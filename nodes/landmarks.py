@@ -67,10 +67,10 @@ class LandmarksFromVideo(io.ComfyNode):
         """Track the face in whichever input is connected."""
         from ..portraittalk_core.pipelines.same_person import DlibPerson, ScenesSeen
 
-        seen = ScenesSeen(DlibPerson()) if scenes == "same" else None
-        track = tracked(fps, (face_index, face_at), (on_missing, seen and seen.see), **watched)
-        if seen is not None and watched.keys() & {"video", "frames"}:
-            track = of_one_person(track, seen, cls.hidden.unique_id)
+        scene_faces = ScenesSeen(DlibPerson()) if scenes == "same" else None
+        track = tracked(fps, (face_index, face_at), (on_missing, scene_faces and scene_faces.see), **watched)
+        if scene_faces is not None and watched.keys() & {"video", "frames"}:
+            track = of_one_person(track, scene_faces, cls.hidden.unique_id)
         return io.NodeOutput(track, len(track), float(track.fps))
 
 
