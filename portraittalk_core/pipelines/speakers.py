@@ -155,8 +155,8 @@ def shared_area(one: LandmarkTrack, other: LandmarkTrack) -> float:
     a, b = (face_box_px(track.points_px[both]) for track in (one, other))
     sides = (a[:, 2:].minimum(b[:, 2:]) - a[:, :2].maximum(b[:, :2])).clamp(min=0)
     shared = sides.prod(1)
-    whole = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
-    return float((shared / whole.clamp(min=1e-6)).mean())
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    return float((shared / union.clamp(min=1e-6)).mean())
 
 
 def part_sections(sections: Sections | None, number: int) -> Sections | None:

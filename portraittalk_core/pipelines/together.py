@@ -98,11 +98,13 @@ def talk_speakers(
     total = max(speaker.speech.num_frames(options.fps) for speaker in speakers)
     listening = None if callbacks.on_progress is None else lambda *_: callbacks.on_progress(0, total)
     faces = [speaker.track for speaker in speakers]
-    others = listeners([speaker.speech for speaker in speakers], faces, options, total)
+    listening_to = listeners([speaker.speech for speaker in speakers], faces, options, total)
     jobs = []
     for number, speaker in enumerate(speakers):
         speech = fit_speech(speaker.speech, total, options.fps).speech
-        face_options = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=others[number])
+        face_options = replace(
+            options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=listening_to[number]
+        )
         motion = engine.spans(speech, speaker.portrait.landmarks, face_options, listening)
         jobs.append(
             RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
@@ -137,8 +139,8 @@ def parts_of_picture(portraits: Sequence[Portrait]) -> Tensor:
     for portrait in portraits:
         x0, y0, x1, y1 = face_box_px(portrait.landmarks.points_px)[0].tolist()
         half = max((x1 - x0) / 2, 1.0), max((y1 - y0) / 2, 1.0)
-        away = torch.hypot((xs - (x0 + x1) / 2) / half[0], (ys - (y0 + y1) / 2) / half[1])
-        distances.append((away - 1) * min(half))
+        distance = torch.hypot((xs - (x0 + x1) / 2) / half[0], (ys - (y0 + y1) / 2) / half[1])
+        distances.append((distance - 1) * min(half))
         sides.append(2 * min(half))
     return torch.softmax(-torch.stack(distances) / (SEAM * min(sides)), 0)
 
@@ -207,7 +209,7 @@ def _shared_progress(on_progress: Progress | None, count: int) -> list[Progress 
 
     def report(number: int, value: int, total: int) -> None:
         done[number], totals[number] = value, total
-        known = [value for value in totals if value]
-        on_progress(sum(done), sum(known) + max(known, default=1) * (count - len(known)))
+        known_totals = [value for value in totals if value]
+        on_progress(sum(done), sum(known_totals) + max(known_totals, default=1) * (count - len(known_totals)))
 
     return [lambda value, total, number=number: report(number, value, total) for number in range(count)]

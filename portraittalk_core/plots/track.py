@@ -112,10 +112,10 @@ def _draw_faces(axes: Axes, track: LandmarkTrack) -> None:
     gap = np.full((1, 2), np.nan)  # between two contours of one line
     for place, (frame, face) in enumerate(zip(frames, points, strict=True)):
         offset = np.array([1.12 * place * size, 0])
-        drawn = face - middle + offset
-        line = np.concatenate([part for contour in CONTOURS for part in (drawn[list(contour)], gap)])
+        placed = face - middle + offset
+        line = np.concatenate([part for contour in CONTOURS for part in (placed[list(contour)], gap)])
         axes.plot(line[:, 0], line[:, 1], color=INK if track.valid[frame] else "#d1a000", lw=1.0)
-        irises = drawn[[topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]]]
+        irises = placed[[topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]]]
         axes.plot(irises[:, 0], irises[:, 1], ls="none", marker="o", ms=2.2, color=COLOURS[1])
         axes.text(
             offset[0], 0.66 * size, _clock(frame / float(track.fps), track.seconds), ha="center", fontsize=8, color=INK
