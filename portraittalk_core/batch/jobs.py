@@ -270,10 +270,10 @@ def _check_film_job(job: BatchJob) -> None:
         InputError: with the column, or the renderer that draws no films.
     """
     renderer_spec(job.renderer, FILM)
-    kept = [name for name in (*OF_PORTRAITS, "driving") if name in job.options or name in job.files]
-    if kept:
+    names = [name for name in (*OF_PORTRAITS, "driving") if name in job.options or name in job.files]
+    if names:
         raise InputError(
-            f"{', '.join(kept)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
+            f"{', '.join(names)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
             "head and eyes; leave it out, or give a picture."
         )
 

@@ -213,8 +213,8 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             )
         files["style"], style = folder / style, None
     dependent = {need.column for need in needs}
-    chosen = cells.get("renderer") if kind in SOURCES else None
-    renderer = chosen or DEFAULTS[SOURCES.get(kind, PORTRAIT)]
+    renderer_name = cells.get("renderer") if kind in SOURCES else None
+    renderer = renderer_name or DEFAULTS[SOURCES.get(kind, PORTRAIT)]
     allowed = job_options(kind, renderer)
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
@@ -230,7 +230,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     ]
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, options, renderer, bool(chosen), also=faces, needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, bool(renderer_name), also=faces, needs=needs)
 
 
 def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:

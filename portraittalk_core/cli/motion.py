@@ -64,9 +64,11 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     spec = next((spec for spec in engine_specs() if spec.name == engine.name), None)
     taken = {file.option for file in spec.files} if spec else {"encoder", "face_model"}
     unused = [name for name in ("encoder", "face_model") if getattr(files, name) is not None and name not in taken]
-    others = [s.options for s in engine_specs() if s.name in files.options and s.name != engine.name]
+    other_options = [s.options for s in engine_specs() if s.name in files.options and s.name != engine.name]
     flags = ["--" + name.replace("_", "-") for name in unused]
-    flags += [option.flag for kind in others for option in options_of(kind) if getattr(args, option.column) is not None]
+    flags += [
+        option.flag for kind in other_options for option in options_of(kind) if getattr(args, option.column) is not None
+    ]
     if flags:
         flags = " and ".join(flags)
         raise InputError(f"{flags} cannot be used with the engine {engine.name}; leave it out, or give its --engine.")

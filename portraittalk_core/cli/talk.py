@@ -72,10 +72,10 @@ def talk_portrait(args: argparse.Namespace) -> None:
     make = _talk_alone if len(faces) == 1 else _talk_together
     check_sounds(args)
     with flags_named():
-        made = make(args, faces, options)
+        render = make(args, faces, options)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         more = {"engine": engine, "renderer": renderer, "style": chosen_style(args), "crf": args.crf}
-        result = made(**more, callbacks=Callbacks(on_progress, sections=sections))
+        result = render(**more, callbacks=Callbacks(on_progress, sections=sections))
     print_result(result, time.perf_counter() - started)
 
 

@@ -75,10 +75,10 @@ def find_portrait(
             "mouth visible, that fills at least a tenth of the picture's height; drawings must have a face's "
             "proportions."
         )
-    chosen = face_index if isinstance(face_index, int) else face_index.index(points_px, width, height)
-    if chosen is None or chosen >= len(points_px):
+    index = face_index if isinstance(face_index, int) else face_index.index(points_px, width, height)
+    if index is None or index >= len(points_px):
         raise NoFaceError(_no_such_face(points_px, face_index, face_order, source))
-    face_px = points_px[chosen : chosen + 1]
+    face_px = points_px[index : index + 1]
     eyes_px = float(interocular_px(face_px)[0])
     if eyes_px < MIN_INTEROCULAR_PX:
         x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
@@ -164,22 +164,22 @@ def track_faces(
         with open_mesh() as opened:
             return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source, on_face)
     follower = Follower(mesh, face_index, face_order)
-    seen = Seen()
+    tracked = Seen()
     width = height = 0
     with one_torch_thread():
         for picture in pictures:
             height, width = picture.shape[:2]
             face = follower.see(picture)
-            seen.add(face)
+            tracked.add(face)
             if on_face is not None:
                 on_face(picture, face)
     if follower.is_turned:
         log.warning("the face in %s stands upside down; if that is not meant, turn the film upright.", source)
-    valid = seen.valid
+    valid = tracked.valid
     if not valid.any():
         raise NoFaceError(_never_seen(len(valid), face_index, follower.most, source))
     _check_seen(valid, fps if on_missing == "error" else None, source)
-    points = seen.filled(on_missing)
+    points = tracked.filled(on_missing)
     size = torch.tensor([width, height, width], dtype=torch.float32)
     for part in points.split(BLOCK):
         part.div_(size)
@@ -194,11 +194,11 @@ def _check_index(face_index: int | FaceChoice) -> None:
 
 def _never_seen(num_frames: int, face_index: int | FaceChoice, others_px: Tensor, source: str) -> str:
     """Message of a video that shows the face in no frame, and (F, 478, 3) others at once."""
-    told = f"no face was found in any of the {num_frames} frames of {source}{_asked_for(face_index)}; "
+    message = f"no face was found in any of the {num_frames} frames of {source}{_asked_for(face_index)}; "
     if not len(others_px):
-        return told + "choose a video with an upright face that looks towards the camera."
+        return message + "choose a video with an upright face that looks towards the camera."
     what = "number" if isinstance(face_index, int) else "place"
-    return f"{told}what is seen at once is {_listed(others_px)}. Give the {what} of one of these."
+    return f"{message}what is seen at once is {_listed(others_px)}. Give the {what} of one of these."
 
 
 def _check_seen(valid: Tensor, strict_fps: Fraction | None, source: str) -> None:
