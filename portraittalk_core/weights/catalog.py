@@ -18,7 +18,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 SHIPPED = {
     "engines/builtin/closures.safetensors": "c6c5e4e91ce06b40d1cf32db817dfd97c1f8760fe805ace6c7bbc69e0788524f",
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
-    "renderers/lip/builtin/lips.safetensors": "26791530e1a3c49577a7a6757653b27a6a857c01a2e0c0853e9f0f7eddd62a39",
+    "renderers/lip/builtin/lips.safetensors": "daac5d0e82a2205f494d0d6171e6c720cf6cf74b01f1ff4ceb9255692b486f0d",
     "style/builtin/extractor.safetensors": "852a99ced7860c3159562515f3875117a6c7361715d4970a01c859132ceaf1c3",
 }
 
