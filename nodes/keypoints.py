@@ -137,14 +137,8 @@ class KeypointsFromVideo(io.ComfyNode):
 
         extraction = extracted(keypoint_renderer, fps, (face_index, face_at), on_missing, **watched)
         track, plot = extraction.keypoints, plot_of(extraction.keypoints)
-        outputs = (
-            track,
-            plot,
-            len(track),
-            float(track.fps),
-            extraction.landmarks,
-            convert.to_image([extraction.first]),
-        )
+        first = convert.to_image([extraction.first])
+        outputs = track, plot, len(track), float(track.fps), extraction.landmarks, first
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(plot, cls=cls))
 
 
