@@ -16,7 +16,7 @@ from ...face.aperture import Box
 from ...face.segmentation.person import grown
 from .cutout import Cutout
 from .field import GRID
-from .packed import PackedPicture, bytes_of, pixels_of
+from .packed import PackedPicture, colours_of, mask_of, pixels_of
 
 CELLS = 2 * GRID - 1  # a side, into which pixels are sorted
 STRETCH = 0.75  # of a cell's distance to the next: how far from a cell's source its pixels' may lie; at rest half
@@ -47,7 +47,7 @@ class Composite:
             planes = F.interpolate(planes[None], scale_factor=fine, mode="bicubic")[0].round()
         self.people = PackedPicture(planes.clamp(0, 255).to(torch.uint8), y1 - y0, x1 - x0)
         self.background = background.reshape(3, -1)
-        self.still = picture[y0:y1, x0:x1]
+        self.still = pixels_of(colours)
         self.box = box
         self._bound(cutout.mask[y0:y1, x0:x1], fine)
 
@@ -85,8 +85,8 @@ class Composite:
         self.needed, self.outside = needed, outside
         self.edge = self._at_pixels(needed).flatten().nonzero().flatten()
         self.behind = self.background.index_select(1, self.edge)
-        # bytes that keep a frame's pixels, and those of the portrait outside: `torch.where` takes ten times as long
-        self.keep = self._at_pixels((~outside).to(torch.uint8).mul_(255)[..., None].expand(-1, -1, 3))
+        # bits that keep a frame's pixels, and the portrait's pixels outside: `torch.where` takes ten times as long
+        self.keep = -self._at_pixels((~outside).to(torch.int32))
         self.rest = self.still & ~self.keep
 
     def outside_nodes(self) -> Tensor:
@@ -109,24 +109,24 @@ class Composite:
             (N,) 0..255 the mask at the edge's pixels.
         """
         flat = pixels.view(-1)
-        *colours, mask = bytes_of(flat.index_select(0, self.edge)).T.float()
-        colours = torch.stack(colours)
+        edge = flat.index_select(0, self.edge)
+        colours, mask = colours_of(edge), mask_of(edge)
         if transparent:
             colours = (colours * (255 / mask.clamp(min=255 * LEAST_MASK))).clamp_(0, 255)
         else:
-            colours = torch.addcmul(colours, self.behind, 1 - mask / 255).clamp_(0, 255)
+            colours.addcmul_(self.behind, 1 - mask / 255).clamp_(0, 255)
         flat.index_copy_(0, self.edge, pixels_of(colours))
         return mask
 
-    def put_back(self, drawn: Tensor) -> None:
-        """Give (h, w, 3) uint8 the portrait's own pixels outside, in place."""
-        drawn.bitwise_and_(self.keep).bitwise_or_(self.rest)
+    def put_back(self, pixels: Tensor, rows: slice, columns: slice) -> None:
+        """Give int32 pixels, a part of the box, the portrait's own outside, in place."""
+        pixels.bitwise_and_(self.keep[rows, columns]).bitwise_or_(self.rest[rows, columns])
 
     def alpha(self, mask: Tensor) -> Tensor:
         """(H, W) uint8 of the whole picture, from what `draw` returned."""
         x0, y0, x1, y1 = self.box
         alpha = (255 * self.mask).round().to(torch.uint8)
-        inner = self.keep[..., 0].reshape(-1).clone()  # 255 inside the people, 0 outside, whatever was there at rest
+        inner = self.keep.to(torch.uint8).view(-1)  # 255 inside the people, 0 outside, whatever was there at rest
         inner[self.edge] = mask.round().clamp(0, 255).to(torch.uint8)
         alpha[y0:y1, x0:x1] = inner.view(y1 - y0, x1 - x0)
         return alpha

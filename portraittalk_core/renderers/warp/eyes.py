@@ -22,6 +22,7 @@ from .painters import FramePose, within
 
 CHAINS = (RIGHT_EYE, LEFT_EYE)
 IRISES = (topo.RIGHT_IRIS, topo.LEFT_IRIS)
+CENTRES, RIGID = [iris[0] for iris in IRISES], list(topo.RIGID)
 LEAST_MOVE_PX = 0.03  # an iris that moves less stays
 OPEN = 0.16  # of an eye's width: lids that are nearer to each other show too little of an eye
 HIDDEN = 0.45  # of the other eye's width: an eye that is narrower is turned away
@@ -52,6 +53,8 @@ class Eye:
     glints: Tensor | None  # (1, 3, h, w) reflections of light; None where there are none
     chains: tuple[tuple[int, ...], tuple[int, ...]]
     iris: int  # landmark of its centre
+    to_patch: tuple[Tensor, Tensor]  # (2, 1, 1) scale and offset from pixels of the region's box to −1..1 of the patch
+    mixed: Tensor  # (1, 7, h, w) the first seven planes; of one frame
 
 
 class Eyes:
@@ -64,17 +67,16 @@ class Eyes:
     """
 
     def __init__(self, region: Tensor, box: Box, points_px: Tensor) -> None:
-        self._box, self._fine = box, region.shape[-1] / (box[2] - box[0])
-        self._irises = points_px[[iris[0] for iris in IRISES]]
-        rigid = points_px[list(topo.RIGID)]
+        self._box = box
+        irises, rigid = points_px[CENTRES], points_px[RIGID]
         # a turned rigid head is an affine map of its points in space: what an iris does beside it is gaze
-        self._solver = torch.linalg.pinv(_with_one(rigid).double()).float()
-        self.shown = _eyes_shown(region, box, points_px, self._fine)
+        self._carrying = (_with_one(irises).double() @ torch.linalg.pinv(_with_one(rigid).double())).float().numpy()
+        self.shown = _eyes_shown(region, box, points_px, region.shape[-1] / (box[2] - box[0]))
 
     def moves_px(self, targets_px: Tensor) -> Tensor:
         """(T, 2, 2) how far each iris of (T, 478, 2) landmarks stands beside where its head carries it, pixels."""
-        carried = _with_one(self._irises) @ (self._solver @ targets_px[:, list(topo.RIGID)])
-        return targets_px[:, [iris[0] for iris in IRISES]] - carried
+        targets = targets_px.numpy()  # so few numbers take numpy a third of torch's time
+        return torch.from_numpy(targets[:, CENTRES] - self._carrying @ targets[:, RIGID])
 
     def paint(self, region: Tensor, pose: FramePose) -> None:
         """See `Painter`; `pose.came_from` must be known."""
@@ -89,28 +91,27 @@ class Eyes:
     def _turn(self, eye: Eye, region: Tensor, pose: FramePose, move: Tensor) -> None:
         """Turn one eye by an iris's move (2,), pixels of the portrait."""
         box = pixel_box(pose.points[[*eye.chains[0], *eye.chains[1]]], 2.0, self._box)
-        if box is None:
+        if box is None or pose.came_from is None:
             return
-        rows, columns = within(box, self._box)
-        left, top, right, bottom = eye.box
-        size = torch.tensor([right - left, bottom - top], dtype=torch.float32)
-        whole = torch.tensor([self._box[2] - self._box[0], self._box[3] - self._box[1]], dtype=torch.float32)
-        # from −1..1 of the region to −1..1 of the eye's patch
-        scale = self._fine * whole / size
-        offset = (self._fine * whole - 2 * torch.tensor([left, top])) / size - 1
-        at = pose.came_from[:, rows, columns].permute(1, 2, 0) * scale + offset
-        way = 2 * self._fine * move / size
-        still = _sampled(eye.planes, at)
-        iris = _sampled(eye.iris_planes, at - way)
-        colours = torch.lerp(still[:3], iris[:3], iris[3:])
+        place = within(box, self._box)
+        scale, offset = eye.to_patch
+        at = torch.addcmul(offset, pose.came_from(place), scale)  # (2, h, w)
+        way = scale * move[:, None, None]
+        gone = min(1.0, float(move.norm()) / (GONE * eye.radius_px))
+        torch.add(eye.planes[:, 3:6], eye.planes[:, 7:], alpha=gone, out=eye.mixed[:, 3:6])
+        white, rest, inside = _sampled(eye.mixed, at).split((3, 3, 1))
+        iris, cover = _sampled(eye.iris_planes, at - way).split((3, 1))
+        colours = torch.lerp(white, iris, cover)
         if eye.glints is not None:
             colours += _sampled(eye.glints, at - GLINT_FOLLOWS * way)
-        gone = min(1.0, float(move.norm()) / (GONE * eye.radius_px))
-        region[:, rows, columns].addcmul_(colours - still[3:6] - gone * still[7:], still[6:7]).clamp_(0, 255)
+        region[(slice(None), *place)].addcmul_(colours.sub_(rest), inside).clamp_(0, 255)
 
 
 def _sampled(planes: Tensor, at: Tensor) -> Tensor:
-    return F.grid_sample(planes, at[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
+    """(C, rows, columns) of (1, C, h, w) planes at positions (2, rows, columns), −1..1."""
+    return F.grid_sample(
+        planes, at.permute(1, 2, 0)[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
 
 
 def _with_one(points: Tensor) -> Tensor:
@@ -165,7 +166,11 @@ def _layers(region: Tensor, box: Box, points_px: Tensor, which: tuple, fine: flo
     around = _at_rings(_near_rest(), rings)
     planes = torch.cat([white, painted, inside[None], (colours - painted) * around])[None]
     moving = torch.cat([iris_colours, cover[None]])[None]
-    return Eye(patch, planes, radius / fine, moving, glints[None] if bool(glints.any()) else None, chains, iris[0])
+    left, top, right, bottom = patch
+    size = torch.tensor([right - left, bottom - top], dtype=torch.float32)[:, None, None]
+    to_patch = 2 * fine / size, -1 - 2 * torch.tensor([left, top])[:, None, None] / size
+    glints = glints[None] if bool(glints.any()) else None
+    return Eye(patch, planes, radius / fine, moving, glints, chains, iris[0], to_patch, planes[:, :7].clone())
 
 
 def _rings(pixels: Tensor, centre: Tensor, radius: float, along: Tensor) -> tuple[Tensor, Tensor]:

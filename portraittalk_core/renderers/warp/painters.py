@@ -5,6 +5,7 @@ Shapes: h, w the box of pixels that may move.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +26,8 @@ class FramePose:
     mouth: Aperture
     eyes: tuple[Aperture, Aperture]  # right, left, as if their upper lids had not closed
     shut: tuple[float, float] = (0.0, 0.0)  # the way that their upper lids have closed, 0..1
-    came_from: Tensor | None = None  # (2, h, w) where each pixel of the box came from, −1..1 of the box; once warped
+    # (2, rows, columns) where the pixels of a part of the box came from, pixels of the box; once warped
+    came_from: Callable[[tuple[slice, slice]], Tensor] | None = None
 
     @staticmethod
     def of(points: Tensor, head: Tensor, shut: Tensor) -> FramePose:

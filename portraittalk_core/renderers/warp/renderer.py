@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InputError
 from ...face import topology as topo
-from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_axes, pixel_box, soft_step
+from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_axes, pixel_box, soft_steps
 from ...face.flat_colours import is_flat
 from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
@@ -22,13 +24,13 @@ from .composite import Composite
 from .cutout import Cutout
 from .eyes import Eyes
 from .field import MotionField, grid_nodes
-from .flow import STILL_PX, FlowGrid, Span
+from .flow import STILL_PX, FlowGrid, Span, overlay
 from .head_zone import HeadZone, head_zone
 from .lid_painter import LidPainter
 from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
-from .packed import PackedPicture, bytes_of, colours_of, pixels_of
+from .packed import FINE_PIXELS, PackedPicture, colours_of, pixels_of, write_pixels
 from .painters import FramePose, Painter, painted_parts, within
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
@@ -45,7 +47,7 @@ CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
 @dataclass(frozen=True)
 class PartedFlow:
-    """Where the pixels of a frame came from, −1..1 of the box: smooth, and sharp at the edges of mouth and lids."""
+    """Where the pixels of a frame came from, in steps of `packed`: smooth, and sharp at the edges of mouth and lids."""
 
     nodes: Tensor  # (2, G, G)
     parts: list[tuple[Span, Tensor]]  # parts of the box, and (2, h, w) of their pixels
@@ -82,7 +84,7 @@ class PortraitRenderer:
         cutout: Cutout | None = None,
         breathes: bool = False,
     ) -> None:
-        self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
+        self.picture, self.covered, self.blinks = portrait.picture.contiguous(), covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
         height, width = self.picture.shape[:2]
         low, high = self.source.amin(0), self.source.amax(0)
@@ -104,9 +106,11 @@ class PortraitRenderer:
         self.composite = None if cutout is None else Composite(cutout, self.picture, box, self.fine)
         self.packed = _packed(self.region[0], box) if self.composite is None else self.composite.people
         self.grid = FlowGrid(y1 - y0, x1 - x0)
-        # of one frame
-        self.flow, self.painted = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))
-        self.pixels = torch.zeros(y1 - y0, x1 - x0, dtype=torch.int32)
+        self.corner = torch.tensor([x0, y0], dtype=torch.float32)
+        scale = 2 / torch.tensor([x1 - x0, y1 - y0], dtype=torch.float32)
+        self.to_sampling = scale, -1 - self.corner * scale  # of pixels, to grid_sample's −1..1 over the region
+        self.painted = torch.zeros(3, y1 - y0, x1 - x0)  # of one frame
+        self.together = BATCH if (y1 - y0) * (x1 - x0) <= FINE_PIXELS else 1  # frames that are looked up together
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
@@ -154,6 +158,8 @@ class PortraitRenderer:
         height, width = self.picture.shape[:2]
         check_same_shape(track, width, height)
         scale = torch.tensor([width, height, width], dtype=torch.float32)
+        together = min(self.together, len(track))
+        pixels = torch.empty(together, *self.painted.shape[1:], dtype=torch.int32)
         for start in range(0, len(track), BATCH):
             with torch.inference_mode():
                 targets = self.turns.limited(track.points[start : start + BATCH] * scale)[..., :2]
@@ -170,12 +176,17 @@ class PortraitRenderer:
                 spans = self.grid.spans(self._moves(layers, targets))
                 # what is small first, for all frames: it takes half the time while no large planes come between
                 poses = [FramePose.of(*frame) for frame in zip(targets, heads, shut, strict=True)]
-                flows = [self._flow_of(*frame) for frame in zip(poses, self._to_sampling(layers), strict=True)]
-            for pose, flow in zip(poses, flows, strict=True):
-                picture, mask = self._draw(pose, flow, spans, transparent, transparent or on_mask is not None)
-                if on_mask is not None:
-                    on_mask(mask)
-                yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
+                layers = (layers - self.corner[:, None, None]) * self.packed.steps
+                flows = [self._flow_of(*frame) for frame in zip(poses, layers, strict=True)]
+            for at in range(0, len(poses), together):
+                some = slice(at, at + together)
+                edges = self._draw(pixels, poses[some], flows[some], spans, transparent)
+                for drawn, edge in zip(pixels, edges, strict=False):
+                    picture = self._put_into_picture(drawn, spans)
+                    mask = self._mask(edge) if transparent or on_mask is not None else None
+                    if on_mask is not None:
+                        on_mask(mask)
+                    yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
     def _moves(self, layers: Tensor, targets: Tensor) -> Tensor:
         """(GRID, GRID) bool: the nodes that move in some frames, before the background, and all of the face.
@@ -195,52 +206,59 @@ class PortraitRenderer:
 
     @torch.inference_mode()
     def _draw(
-        self, pose: FramePose, flow: PartedFlow, spans: list[Span], transparent: bool, masked: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """One frame (H, W, 3), and its people (H, W) if `masked`.
+        self, pixels: Tensor, poses: list[FramePose], flows: list[PartedFlow], spans: list[Span], transparent: bool
+    ) -> list[Tensor | None]:
+        """Draw the box of some frames.
+
+        Each step for all of them, which takes three quarters of the time: what it needs stays near.
 
         Args:
-            pose: the face.
-            flow: where its pixels came from.
+            pixels: (frames or more, h, w) int32, of which that many are drawn, in place.
+            poses: the faces.
+            flows: where their pixels came from.
             spans: what moves of the box.
             transparent: see `render`.
-            masked: whether the people are wanted too.
+
+        Returns:
+            What `_mask` needs of each frame.
         """
-        self.grid(flow.nodes, out=self.flow)
-        for (rows, columns), part in flow.parts:
-            self.flow[:, rows, columns] = part
-        pixels = self._warped(spans)
-        edge = None if self.composite is None else self.composite.draw(pixels, transparent)
-        self._paint(pixels, replace(pose, came_from=self.flow), flow.painted)
-        return self._put_into_picture(pixels, spans), self._mask(edge) if masked else None
+        self._look_up(flows, spans, pixels)
+        frames = list(zip(pixels, poses, flows, strict=False))
+        edges = [None if self.composite is None else self.composite.draw(drawn, transparent) for drawn, *_ in frames]
+        for drawn, pose, flow in frames:
+            self._paint(drawn, replace(pose, came_from=partial(self._came_from, flow)), flow.painted)
+        return edges
+
+    def _came_from(self, flow: PartedFlow, part: Span) -> Tensor:
+        """(2, rows, columns) where pixels of a part of the box came from, pixels of the box."""
+        came_from = self.grid.at(flow.nodes, part)
+        overlay(came_from, part, flow.parts)
+        return came_from.div_(self.packed.steps)
 
     def _paint(self, pixels: Tensor, pose: FramePose, parts: list[Span]) -> None:
         """Let all painters paint over parts of (h, w) pixels, in place."""
         for rows, columns in parts:
-            self.painted[:, rows, columns] = colours_of(pixels[rows, columns])
+            colours_of(pixels[rows, columns], out=self.painted[:, rows, columns])
         for painter in self.painters:
             painter.paint(self.painted, pose)
         for rows, columns in parts:
             pixels[rows, columns] = pixels_of(self.painted[:, rows, columns])
 
+    @torch.inference_mode()
     def _put_into_picture(self, pixels: Tensor, spans: list[Span]) -> Tensor:
         """(H, W, 3) uint8 the portrait with (h, w) `pixels` in its spans."""
         x0, y0, x1, y1 = self.box
         is_whole = spans == [self.grid.whole] and (y1 - y0, x1 - x0) == self.picture.shape[:2]
         out = torch.empty_like(self.picture) if is_whole else self.picture.clone()
-        drawn = out[y0:y1, x0:x1]
         for rows, columns in spans:
-            planes = bytes_of(pixels[rows, columns]).unbind(-1)[:3]
-            if is_whole:
-                torch.stack(planes, -1, out=out)  # twice as fast as copying three bytes of four
-            else:
-                drawn[rows, columns] = torch.stack(planes, -1)
-        if self.composite is not None:
-            self.composite.put_back(drawn)
+            part = pixels[rows, columns]
+            if self.composite is not None:
+                self.composite.put_back(part, rows, columns)
+            write_pixels(part, out, y0 + rows.start, x0 + columns.start)
         return out
 
     def _flow_of(self, pose: FramePose, layers: Tensor) -> PartedFlow:
-        """Where pixels came from, −1..1 of the box, from (2, 2, G, G) backward maps."""
+        """Where pixels came from, in steps of `packed`, from (2, 2, G, G) backward maps in the same unit."""
         openings = [(MOUTH, pose.mouth, _lower_lip_share, BESIDE_MOUTH)]
         for chains, eye, rest in zip((RIGHT_EYE, LEFT_EYE), pose.eyes, self.eyes, strict=True):
             if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap:
@@ -253,20 +271,26 @@ class PortraitRenderer:
             box = pixel_box(pose.points[[*chains[0], *chains[1]]], beside * opening.width, self.box)
             if box is not None:
                 part = within(box, self.box)
-                upper, beneath = self.grid(layers, part)
+                upper, beneath = self.grid.at(layers, part)
                 lower_part = share(*opening.axes_on(*pixel_axes(box)), opening)
                 parts.append((part, torch.lerp(upper, beneath, lower_part)))
         painted = [within(part, self.box) for part in painted_parts(pose, self.box)]
         return PartedFlow(torch.lerp(layers[0], layers[1], lower), parts, painted)
 
-    def _warped(self, spans: list[Span]) -> Tensor:
-        """(h, w) int32 pixels of the picture where `flow` leads; outside the spans anything."""
-        grid = self.flow.permute(1, 2, 0)
-        if spans == [self.grid.whole]:
-            return self.packed.at(grid)
-        for rows, columns in spans:
-            self.pixels[rows, columns] = self.packed.at(grid[rows, columns])
-        return self.pixels
+    def _look_up(self, flows: list[PartedFlow], spans: list[Span], pixels: Tensor) -> None:
+        """Look (frames, h, w) int32 pixels up where their flow leads, in place; outside the spans they are at rest.
+
+        Band by band: what one frame fetches from the memory the next ones find near.
+        """
+        wide = [self.grid.widened(flow.nodes) for flow in flows]
+        for index, rows in enumerate(self.grid.bands):
+            columns = next((span[1] for span in spans if span[0].start <= rows.start < span[0].stop), slice(0, 0))
+            for beside in (slice(0, columns.start), slice(columns.stop, self.grid.width)):
+                pixels[: len(flows), rows, beside] = self.packed.still[rows, beside]
+            for flow, out, of_frame in zip(flows, pixels, wide, strict=False):
+                came_from = self.grid.band(index, of_frame)
+                overlay(came_from, (rows, self.grid.whole[1]), flow.parts)
+                self.packed.at(came_from[..., columns], out=out[rows, columns])
 
     def _mask(self, edge: Tensor | None) -> Tensor:
         """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
@@ -274,21 +298,11 @@ class PortraitRenderer:
             return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
         return self.composite.alpha(edge)
 
-    def _to_sampling(self, pixels: Tensor) -> Tensor:
-        """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
-        x0, y0, x1, y1 = self.box
-        low = torch.tensor([x0, y0], dtype=torch.float32)[:, None, None]
-        size = torch.tensor([x1 - x0, y1 - y0], dtype=torch.float32)[:, None, None]
-        return (pixels - low) / size * 2 - 1
-
-    def _sample(self, grid: Tensor) -> Tensor:
-        """(1, 3, h, w) colours 0..255 of the portrait at (1, h, w, 2) sampling positions."""
-        return F.grid_sample(self.region, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
     def _colours_at(self, positions: Tensor) -> Tensor:
         """(…, 3) colours 0..255 of the portrait at (…, 2) positions, pixels."""
-        grid = self._to_sampling(positions.reshape(-1, 2).T[..., None]).permute(1, 2, 0)
-        return self._sample(grid[None])[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
+        at = torch.addcmul(self.to_sampling[1], positions.reshape(1, -1, 1, 2), self.to_sampling[0])
+        sampled = F.grid_sample(self.region, at, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
 
     def _kept_beside(self, background_px: float) -> Tensor | None:
         """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""
@@ -329,20 +343,24 @@ def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
 
 def _lower_lip_share(u: Tensor, v: Tensor, mouth: Aperture) -> Tensor:
     """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): below the lips' meeting line."""
-    top, bottom = mouth.edge_heights(u)
+    along = u.numpy()
+    top, bottom = mouth.edges_at(along)
     # between the corners the layers part sharply; beyond them they agree but for what the field's nodes are too far
     # apart for: from a little before the corners the seam widens to hide it
-    beyond = (u.abs() - SEAM_SHARP * mouth.width).clamp(min=0)
-    return soft_step(v - (top + bottom) / 2, 1.0 + SEAM_WIDENS * beyond)
+    beyond = np.maximum(np.abs(along) - np.float32(SEAM_SHARP * mouth.width), 0)
+    width = 1 + np.float32(SEAM_WIDENS) * beyond
+    return torch.from_numpy(soft_steps((v.numpy() - (top + bottom) / 2) / width, 1.0))
 
 
 def _open_eye_share(u: Tensor, v: Tensor, eye: Aperture) -> Tensor:
     """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): from the upper lid's edge to below the eye."""
-    top, bottom = eye.edge_heights(u)
-    sideways = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
-    beneath = 1 - soft_step(v - bottom - 0.35 * eye.width, 0.5 * eye.width)
-    edge = 1.0 + 0.5 * (u.abs() - 0.5 * eye.width).clamp(min=0)
-    return soft_step(v - top, edge) * sideways * beneath
+    along, down = u.numpy(), v.numpy()
+    top, bottom = eye.edges_at(along)
+    aside = np.abs(along)
+    sideways = 1 - soft_steps(aside - np.float32(0.62 * eye.width), 0.22 * eye.width)
+    beneath = 1 - soft_steps(down - bottom - np.float32(0.35 * eye.width), 0.5 * eye.width)
+    edge = 1 + np.float32(0.5) * np.maximum(aside - np.float32(0.5 * eye.width), 0)
+    return torch.from_numpy(soft_steps((down - top) / edge, 1.0) * sideways * beneath)
 
 
 def check_same_shape(track: LandmarkTrack, width: int, height: int) -> None:

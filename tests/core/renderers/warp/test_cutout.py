@@ -261,6 +261,14 @@ def test_a_head_turns_by_fifteen_degrees_without_folds(sample, yaw_deg):
     assert (right[0] * down[1] - right[1] * down[0]).min() > 0.1
 
 
+def test_the_mask_of_a_portrait_at_rest_is_that_of_its_people(before_grid, monkeypatch):
+    monkeypatch.setattr("portraittalk_core.renderers.warp.renderer.SHARP_SIDE_PX", 0)  # finer ones differ a little
+    masks: list[torch.Tensor] = []
+    people = cut_out(before_grid.picture, before_grid.landmarks.points_px[0, :, :2]).mask
+    list(portrait_renderer(before_grid).render(before_grid.landmarks, on_mask=masks.append))
+    assert torch.equal(masks[0], (255 * people).round().to(torch.uint8))
+
+
 def test_asking_for_the_mask_changes_no_frame(before_grid, talking):
     some = talking.slice(0, 20)
     plain = list(portrait_renderer(before_grid).render(some))

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from portraittalk_core.face.aperture import MOUTH, Aperture, pixel_axes, pixel_centres
 from portraittalk_core.renderers.warp.field import GRID, grid_nodes
-from portraittalk_core.renderers.warp.flow import FlowGrid
+from portraittalk_core.renderers.warp.flow import FlowGrid, overlay
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 130), (2, 3), (64, 64), (31, 400)])
@@ -12,8 +12,19 @@ def test_nodes_are_interpolated_as_torch_does(height, width):
     nodes = torch.randn(2, GRID, GRID)
     expected = F.interpolate(nodes[None], size=(height, width), mode="bilinear", align_corners=True)[0]
     grid, part = FlowGrid(height, width), (slice(1, height), slice(0, width - 1))
-    torch.testing.assert_close(grid(nodes), expected, atol=2e-4, rtol=0)
-    torch.testing.assert_close(grid(nodes, part), expected[:, part[0], part[1]], atol=2e-4, rtol=0)
+    wide = grid.widened(nodes)
+    bands = torch.cat([grid.band(index, wide) for index in range(len(grid.bands))], 1)
+    torch.testing.assert_close(bands, expected, atol=2e-4, rtol=0)
+    torch.testing.assert_close(grid.at(nodes, part), expected[:, part[0], part[1]], atol=2e-4, rtol=0)
+
+
+def test_parts_are_overlaid_where_they_lie_in_a_place():
+    whole, part = torch.zeros(2, 20, 30), torch.rand(2, 9, 12) + 1
+    whole[:, 4:13, 10:22] = part
+    for rows, columns in ((slice(0, 20), slice(0, 30)), (slice(8, 16), slice(0, 14)), (slice(14, 20), slice(0, 30))):
+        planes = torch.zeros(2, rows.stop - rows.start, columns.stop - columns.start)
+        overlay(planes, (rows, columns), [((slice(4, 13), slice(10, 22)), part)])
+        assert torch.equal(planes, whole[:, rows, columns])
 
 
 def test_spans_hold_every_pixel_that_a_moving_node_reaches():
