@@ -100,6 +100,19 @@ def test_an_open_mouth_shuts_without_a_rest(case, off):
     assert white(shut).sum() <= 0.02 * white(picture).sum()
 
 
+@pytest.mark.parametrize("upper_teeth", [1.0, 0.45])
+def test_lips_shut_where_landmarks_see_a_third_of_them_in_the_mouth(upper_teeth):
+    points = open_landmarks(1.0)
+    picture, off = drawn(points, upper_teeth), points.clone()
+    for rings, sign in ((topo.UPPER_LIP_RINGS, 1), (topo.LOWER_LIP_RINGS, -1)):
+        outer, edge = (points[list(rings[place][1:-1]), 1] for place in (0, 3))
+        for place, share in ((3, 1.7), (2, 1.15)):  # of the lip's thickness
+            off[list(rings[place][1:-1]), 1] = torch.lerp(outer, edge, share)
+        assert (sign * (off[list(rings[2][1:-1]), 1] - edge) > 0).all()
+    (shut,) = frames(picture, off, [0.0])
+    assert white(shut).sum() <= 0.02 * white(picture).sum()
+
+
 @pytest.mark.parametrize("off", [0.0, 0.03])
 def test_a_small_blurred_smile_shuts_without_a_light_strip(off):
     """A camera blurs teeth over the lips' edges by pixels, which is much of a small lip."""
