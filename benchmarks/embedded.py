@@ -1,6 +1,7 @@
 """Speed and memory of the built-in engine and the warp renderer, on scikit-image's astronaut and the sample speech.
 
-Every measurement runs in a process of its own, so that none inherits another's memory, threads or warm caches.
+Every measurement runs in a process of its own, so that none inherits another's memory, threads or warm caches. With
+`--before`, this very file also measures an older checkout, in turn.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from portraittalk_core.renderers.warp.renderer import PortraitRenderer
     from portraittalk_core.types import Portrait
 
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "samples" / "speech.wav"
 PURPOSE = "speed and peak memory from sound to MP4 at 512×512, 25 fps, and the renderer beside a bare warp"
+LONGEST_STAGES_S = 60  # longer speech is as fast
 ROUNDS = 5  # of bare warp and renderer in turn; the median counts
 
 GOAL_RENDER_FPS = 150.0  # frames per second and core
@@ -42,21 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[5, 60, 600], help="lengths of speech")
     parser.add_argument("--quick", action="store_true", help="5 and 20 s only, fewer rounds")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="an older checkout: its numbers beside these")
-    parser.add_argument("--measure", choices=sorted(MEASURES), help=argparse.SUPPRESS)  # what a child process does
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 1 if a goal is missed."""
-    if args.measure:
-        print(json.dumps(MEASURES[args.measure](args.seconds[0])))
-        return 0
     lengths = sorted({5, 20} if args.quick else set(args.seconds))
     roots = ([args.before.resolve()] if args.before else []) + [ROOT]
     lengths_found: list[dict[int, dict[str, float]]] = [{} for _ in roots]
     for seconds in lengths:
         for found, root in zip(lengths_found, roots, strict=True):  # in turn: the machine changes meanwhile
-            found[seconds] = _in_child("stages", seconds, root) | _in_child("talk", seconds, root)
+            stages = _in_child("stages", seconds, root) if seconds <= LONGEST_STAGES_S else {}
+            found[seconds] = stages | _in_child("talk", seconds, root)
     renderers = [_in_child("renderer", 2 if args.quick else ROUNDS, root) for root in roots]
     live = _in_child("live", 4 if args.quick else 20, ROOT)
     one_cores = [_in_child("talk", lengths[0] if args.quick else 20, root, cores=1) for root in roots]
@@ -78,7 +78,6 @@ def measure_stages(seconds: int) -> dict[str, float]:
     from portraittalk_core.engines.registry import open_engine
     from portraittalk_core.motion.options import MotionOptions
     from portraittalk_core.motion.rig import SPAN, make_rig, plan_landmarks
-    from portraittalk_core.renderers.warp.build import portrait_renderer
     from portraittalk_core.threads import one_torch_thread
 
     portrait, speech, _ = _material(seconds)
@@ -88,7 +87,7 @@ def measure_stages(seconds: int) -> dict[str, float]:
             pass
 
     def pictures() -> Iterator:
-        renderer, rig = portrait_renderer(portrait), make_rig(plan.reference)
+        renderer, rig = _renderer_of(portrait), make_rig(plan.reference)
         for start in range(0, len(plan), SPAN):
             yield from renderer.render(plan_landmarks(plan, start, start + SPAN, rig))
 
@@ -167,13 +166,12 @@ def measure_renderer(rounds: int) -> dict[str, float]:
     from portraittalk_core.engines.contract import whole_track
     from portraittalk_core.engines.registry import open_engine
     from portraittalk_core.motion.options import MotionOptions
-    from portraittalk_core.renderers.warp.build import portrait_renderer
 
     torch.set_num_threads(1)
     portrait, speech, _ = _material(8)
     filled = _filled(portrait)
     tracks = [whole_track(open_engine(), speech, face.landmarks, MotionOptions()) for face in (portrait, filled)]
-    track, renderers = tracks[0], [portrait_renderer(portrait), portrait_renderer(filled)]
+    track, renderers = tracks[0], [_renderer_of(portrait), _renderer_of(filled)]
     picture = portrait.picture.permute(2, 0, 1)[None].float()
     identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
     grid = F.affine_grid(identity, list(picture.shape), align_corners=False) + 0.01 * torch.randn(1, 512, 512, 2)
@@ -193,6 +191,14 @@ def measure_renderer(rounds: int) -> dict[str, float]:
         all_rates["render_fps"].append(len(track) / _timed(lambda: render(0), time.process_time))
         all_rates["filled_fps"].append(len(track) / _timed(lambda: render(1), time.process_time))
     return {name: statistics.median(rates[1:]) for name, rates in all_rates.items()}  # the first round warms up
+
+
+def _renderer_of(portrait: Portrait) -> PortraitRenderer:
+    try:
+        from portraittalk_core.renderers.warp.build import portrait_renderer
+    except ImportError:  # a checkout that was older than it
+        from portraittalk_core.renderers.warp.renderer import PortraitRenderer as portrait_renderer
+    return portrait_renderer(portrait)
 
 
 def _filled(portrait: Portrait) -> Portrait:
@@ -218,7 +224,8 @@ MEASURES: dict[str, Callable[[int], dict[str, float]]] = {
 
 def _in_child(measure: str, number: int, root: Path, cores: int | None = None) -> dict[str, float]:
     """Run one measurement of a checkout in a new process, on so many cores if the system lets us choose."""
-    command = [sys.executable, "-m", "benchmarks", "embedded", "--measure", measure, "--seconds", str(number)]
+    command = [sys.executable, __file__, measure, str(number)]
+    print(f"{measure} ({number}) of {root}", file=sys.stderr)
     environment = os.environ | {"PYTHONPATH": str(root)} | ({"OMP_NUM_THREADS": str(cores)} if cores else {})
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     try:
@@ -272,8 +279,10 @@ def _print_lengths(results: dict[int, dict[str, float]]) -> None:
         f"{'speech':>8} {'landmarks':>10} {'rendering':>10} {'all, to MP4':>12} {'first frame':>12} {'peak memory':>12}"
     )
     for seconds, row in results.items():
+        landmarks = f"{row['landmarks_speed']:.0f}×" if "landmarks_speed" in row else ""
+        rendering = f"{row['render_speed']:.1f}×" if "render_speed" in row else ""
         print(
-            f"{seconds:6d} s {row['landmarks_speed']:9.0f}× {row['render_speed']:9.1f}× "
+            f"{seconds:6d} s {landmarks:>10} {rendering:>10} "
             f"{row['talk_speed']:11.1f}× {row['first_frame_s']:10.2f} s {row['peak_mb']:9.0f} MB"
         )
 
@@ -318,3 +327,7 @@ def _print_goals(
         f"{live['live_latency_ms']:.0f} ms after their moment in the sound"
     )
     return int(missed > 0)
+
+
+if __name__ == "__main__":
+    print(json.dumps(MEASURES[sys.argv[1]](int(sys.argv[2]))))
