@@ -143,7 +143,7 @@ def explained(
         aligned = model.paint(bare, batch).float().cpu()
         share = best_share(aligned, painted, true, masks)
         features, painted = model.with_share(features, share), torch.lerp(aligned, painted, share)
-    shift, shifts = mean_shifts(painted, true, masks)
+    shift, shifts = mean_shifts(painted, true, (masks >= 1).float())  # without the lips, on which masks fade
     painted = painted + shifts[:, :, None, None]
     error, variance = (((true - other).square() * masks).sum() for other in (painted, mean))
     sharp = _gradients(painted, masks) / _gradients(true, masks).clamp(min=1e-9)
