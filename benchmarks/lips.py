@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         metavar="N",
         type=int,
-        default=450,
+        default=420,
         help="of each training; 0: open those of --out. The defaults take about 6 minutes of one core",
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")

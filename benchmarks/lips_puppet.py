@@ -2,10 +2,10 @@
 
 A person has skin with a pattern of its own, a shirt, lips, teeth and an inside of the mouth of their own colours, and a
 mouth that is more or less wide and full. Landmarks tell where the mouth is and how far it is open; only references of
-the face tell the pattern and the shirt; only the sound tells whether the teeth show: a high tone bares them, a low one
-does not. In some frames a glove covers the mouth. Where references of the face are of these frames, only those of the
-lips tell the mouth's colours and size, and a network that lacks a part has to lose; where both are of the same frames,
-lips tell nothing of their own.
+the face tell the pattern and the shirt; only the sound tells whether the teeth show: a high tone bares them and spreads
+the lips, a low one does not. In some frames a glove covers the mouth. Where references of the face are of these frames,
+only those of the lips tell the mouth's colours and size, and a network that lacks a part has to lose; where both are of
+the same frames, lips tell nothing of their own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LOW_HZ, HIGH_HZ = 300.0, 2400.0  # of the tones
 SYLLABLE = 6  # frames of one tone
 EDGE = 0.012  # over which a shape fades out, of the side
 HALF_WIDTHS, HALF_HEIGHTS = (0.3, 0.5), (0.08, 0.22)  # of closed mouths, in inter-ocular distances
+SPREAD = 0.08  # by which bared teeth widen the mouth to each side, in such distances
 THIN = 0.05  # half height in such distances, below which nothing is drawn
 COVERED = 3  # syllables, of the second of which a glove covers the mouth
 GLOVE, GLOVE_RADII = 0.5, (0.7, 0.52)  # its grey level, and how far it reaches to the sides and down, in such distances
@@ -94,6 +95,7 @@ def draw_person(
     size: int = SIDE,
     ends: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     covered: bool = False,
+    spread: float | None = None,
 ) -> Tensor:
     """A frame (3, size, size) in 0..1.
 
@@ -105,6 +107,7 @@ def draw_person(
         ends: how far the mouth's left and right end lie to the right, and its highest and lowest below, of where they
             belong; in inter-ocular distances, along the head's own axes.
         covered: whether a glove covers the mouth.
+        spread: 1 where the lips are spread, 0 where they are not; None: as the teeth are bared.
     """
     line = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -126,6 +129,7 @@ def draw_person(
     across = u - (left + right) / 2
     down = v - float(canonical_face()[[13, 14], 1].mean()) - (opening + top + bottom) / 2
     half_width, half_height = person.half_size
+    half_width += SPREAD * (bared if spread is None else spread)
     wide, tall = half_width + (right - left) / 2, half_height + (opening + bottom - top) / 2
     ellipse(person.shirt, (x - 0.5 - 0.5 * move[0]) / UNIT, (y - 1.05) / UNIT, (0.36 / UNIT, 0.4 / UNIT))
     skin = person.skin[:, None, None] + pattern
@@ -136,8 +140,8 @@ def draw_person(
     shown = INSIDE * MOUTH_DROP * (float(move[3]) - REST) * tall / (half_height + opening / 2)
     if shown > THIN:
         ellipse(person.inside, across, down, (0.8 * wide, shown))
-        if bared and 0.6 * shown > THIN:
-            ellipse(person.teeth, across, down - 0.35 * shown, (0.65 * wide, 0.6 * shown))
+        if bared and 0.75 * shown > THIN:
+            ellipse(person.teeth, across, down - 0.2 * shown, (0.7 * wide, 0.75 * shown))
     if covered:
         ellipse(torch.full((3,), GLOVE), across, down, GLOVE_RADII)
     return picture.clamp(0, 1)
@@ -181,7 +185,7 @@ def mouth_ruler(acting: Acting, frame: int, crop: Callable[[Tensor], Tensor], ma
 
     def drawn(end: int = 0, by: float = 0.0, who: Person = person, teeth: float = bared) -> Tensor:
         ends = [by if at == end else 0.0 for at in range(4)]
-        return (crop(draw_person(who, move, teeth, ends=ends)) * mask).flatten()
+        return (crop(draw_person(who, move, teeth, ends=ends, spread=bared)) * mask).flatten()
 
     shifted = [(drawn(end, STEP) - drawn(end, -STEP)) / (2 * STEP) for end in range(4)]
     pale = dataclasses.replace(person, lips=torch.lerp(person.lips, person.skin, 0.5))

@@ -26,7 +26,7 @@ from portraittalk_core.weights.load import read_tensors
 from .implicit_small import HELD_OUT, TRAIN, clip_picture, groups
 from .lips_puppet import Acting, person_clip
 
-DRAWING = "drawing 8"  # marks kept crops of drawn people; to be changed with the drawing
+DRAWING = "drawing 9"  # marks kept crops of drawn people; to be changed with the drawing
 EVERY = 3  # every so manyth frame of a clip's second half is painted
 PEOPLE, LENGTH = 144, 16  # drawn ones that are trained on, and frames of the clip of each
 NEW_PEOPLE, NEW_LENGTH = 12, 96  # others, who are painted

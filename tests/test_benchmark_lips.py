@@ -84,7 +84,7 @@ def test_other_lips_teeth_and_skin_far_away_do_not_move_a_drawn_mouth():
     pale = dataclasses.replace(person, lips=torch.lerp(person.lips, person.skin, 0.4))
     striped = dataclasses.replace(person, waves=person.waves.flip(0))
     for other, teeth, limit in ((pale, 1.0, 0.02), (person, 0.0, 0.02), (striped, 1.0, 0.35)):
-        off = lips.read_drawn(subject, [0], draw_person(other, acting.moves[0], teeth)[None])
+        off = lips.read_drawn(subject, [0], draw_person(other, acting.moves[0], teeth, spread=1.0)[None])
         assert float(off.abs().max()) < limit
 
 
