@@ -28,32 +28,27 @@ from torch.nn.functional import interpolate
 
 from portraittalk_core.face.lip_points import MOUTH, OUTER_LIPS
 from portraittalk_core.face.mesh.landmarks import open_mesh
-from portraittalk_core.face.sketch import draw_sketch
-from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
 from portraittalk_core.pipelines.dub import read_film
-from portraittalk_core.renderers.contract import Film
-from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
-from portraittalk_core.renderers.lip.crop import LipBoxes
+from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 from portraittalk_core.renderers.lip.reading import around_lips
 from portraittalk_core.renderers.lip.references import choose
+from portraittalk_core.renderers.lip.sizes import DECODERS, SPADE_DECODER
 from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
-from portraittalk_core.training.lips.clips import LipClip, keep_clip
+from portraittalk_core.training.data.video_clips import read_list
 from portraittalk_core.training.lips.config import NETWORKS, LipTrainer, LipTraining, LipWeights
-from portraittalk_core.training.lips.data import LipWindows, as_pictures, window_offsets
+from portraittalk_core.training.lips.data import LipWindows
 from portraittalk_core.training.lips.stage import LIPS_NAME, new_lip_model, train_lip_model
-from portraittalk_core.types import Speech
-from portraittalk_core.weights.load import read_tensors
 
-from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
-from .lips_puppet import SIDE, UNIT, Acting, mouth_ruler, person_clip
+from .implicit_small import TRAIN, by_warp, clip_picture, groups, measured
+from .lips_puppet import SIDE, UNIT, mouth_ruler
+from .lips_subjects import Subject, drawn_people, film_subject, prepared_clips
 from .lipsync_tables import Table, progress, show
 
 PURPOSE = "what alignment, lips and sound are worth to the lip renderer, and what references cost"
@@ -67,10 +62,12 @@ VARIANTS = {
 AT_THE_MOUTH = ("no lips", "no sound")  # parts that act there alone, and are judged there
 PAPER = {"full": 32.93, "no references": 25.42, "unwarped mean": 25.42, "no lips": 31.22, "no sound": 32.70}  # LRS2
 FACES, LIPS = (1, 5, 10, 25), (1, 3, 5)  # numbers of references
-AT_ONCE, EVERY = 8, 3  # frames that are painted together; every so manyth of a clip's second half is
-PEOPLE, LENGTH = 48, 24  # drawn ones that are trained on, and frames of the clip of each
-NEW_PEOPLE, NEW_LENGTH = 4, 60  # others, who are painted
-WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # a discriminator would take most of the time
+LEARNT = 2, 3  # references and lip references of a window that is trained on
+AT_ONCE = 8  # frames that are painted together
+COVERED, ANY = "covered", "any"  # mouths of drawn people's aligned references
+WEIGHTS = LipWeights(
+    gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0
+)  # a discriminator would take most of the time
 SHEET_FRAMES = 3
 OVER = "its mouth over the warp"
 WARP, HEADING = "our warp of one frame", ["PSNR dB", "mouth dB", "SSIM", "LMD px"]
@@ -91,65 +88,6 @@ class Score:
         return [f"{self.psnr_db:.2f}", f"{self.mouth_db:.2f}", f"{self.ssim:.3f}", f"{self.lmd_px:.3f}"]
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A clip, as the training and as the renderer sees it."""
-
-    video: VideoClip
-    clip: LipClip
-    boxes: LipBoxes
-    acting: Acting | None = None  # of a drawn person
-    known: float = 0.5  # share of the clip, its beginning, that references are chosen from; the rest is painted
-
-    @property
-    def split(self) -> int:
-        """Number of the first frame that may be painted."""
-        return int(self.known * len(self.clip.usable))
-
-    @property
-    def painted_frames(self) -> list[int]:
-        """Of the second part, with all of their sketches."""
-        usable, count, reach = self.clip.usable, len(self.clip.usable), window_offsets(self.clip)[-1]
-        return [f for f in range(self.split + reach, count - reach, EVERY) if bool(usable[f])]
-
-    @property
-    def first_part(self) -> Tensor:
-        """(T,) bool: the usable frames that references are chosen from."""
-        first = self.clip.usable.clone()
-        first[self.split :] = False
-        return first
-
-    def references(self, num_faces: int, num_lips: int) -> References:
-        """Chosen from the first part."""
-        chosen = choose(self.video.track, self.first_part, num_faces, num_lips)
-        masks = torch.stack([around_lips(self.clip.points[f], self.side) for f in chosen.lips])[:, None]
-        return References(
-            self.crops(chosen.faces),
-            self.sketches(chosen.faces),
-            self.crops(chosen.lips) * masks,
-            self.sketches(chosen.lips) * masks,
-        )
-
-    @property
-    def side(self) -> int:
-        """Of the crops."""
-        return self.boxes.rule.size
-
-    def crops(self, frames: Sequence[int]) -> Tensor:
-        """(F, 3, S, S) in 0..1."""
-        return as_pictures(self.clip.crops(frames))
-
-    def sketches(self, frames: Sequence[int]) -> Tensor:
-        """(F, 3, S, S)."""
-        return draw_sketch(self.clip.points[list(frames)], self.side, self.clip.boxes_px[list(frames)])
-
-    def batch(self, frames: Sequence[int]) -> LipBatch:
-        """Frames to paint."""
-        around = [frame + offset for frame in frames for offset in window_offsets(self.clip)]
-        sketches = self.sketches(around).unflatten(0, (len(frames), -1))
-        return LipBatch(self.crops(frames), sketches, torch.stack([self.clip.heard(frame) for frame in frames]))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--clips", metavar="FOLDER", type=Path, help="of tools/prepare_grid.py; else drawn people")
@@ -159,15 +97,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         metavar="N",
         type=int,
-        default=350,
-        help="of each training; 0: open those of --out. The defaults take about 5 minutes of one core",
+        default=420,
+        help="of each training; 0: open those of --out. The defaults take about 6 minutes of one core",
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
     parser.add_argument("--size", metavar="S", type=int, default=32, help="pixels of the crops")
     parser.add_argument("--networks", choices=tuple(NETWORKS), default="tiny", help="widths of the layers")
     parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
-    parser.add_argument("--keep-references", action="store_true", help="train with keep_references")
+    parser.add_argument(
+        "--keep-references",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="what is painted is added to aligned references, which every network begins with",
+    )
+    parser.add_argument(
+        "--references",
+        choices=(COVERED, ANY),
+        default=COVERED,
+        help="drawn people's aligned references, in training too: frames whose mouths a glove covers, or any frames",
+    )
+    parser.add_argument("--decoder", choices=DECODERS, default=SPADE_DECODER, help="SPADE blocks of the rendering")
     parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
@@ -230,11 +180,12 @@ def training(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     trainer = LipTrainer(
         steps=max(args.steps, 1), batch_size=args.batch, learning_rate=args.learning_rate, save_every=500,
         sample_every=0, seed=args.seed, ema_decay=0.99, clip_norm=1.0,
+        milestones=(max(1, args.steps * 3 // 4),), gamma=0.3,
     )  # fmt: skip
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=WEIGHTS,
-        keep_references=args.keep_references,
-        warmup_epochs=0, warmup_steps=args.steps // 5, trainer=trainer, augment=args.clips is not None,
+        keep_references=args.keep_references, decoder=args.decoder,
+        warmup_epochs=0, warmup_steps=args.steps // 10, trainer=trainer, augment=args.clips is not None,
     )  # fmt: skip
 
 
@@ -245,7 +196,7 @@ def trained(name: str, train: Sequence[Subject], args: argparse.Namespace, out: 
         return open_lip_model(folder / LIPS_NAME, name="lips")
     config = training(args, VARIANTS[name], folder)
     model = new_lip_model(config)
-    windows = LipWindows([subject.clip for subject in train], model.size, 3, 5, config.augment)
+    windows = LipWindows([subject.clip for subject in train], model.size, *LEARNT, config.augment)
     train_lip_model(model, windows, config, on_progress=lambda done, total: progress(f"{name}: {done} of {total}"))
     progress("")
     return model
@@ -258,47 +209,9 @@ def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[
         rule = open_lip_model(args.lips_file, name="lips").crop
     else:
         rule = new_lip_model(training(args, "none", keep)).crop
-    to_train = args.lips_file is None and args.steps > 0
     if args.clips is None:
-        lengths = [LENGTH] * PEOPLE + [NEW_LENGTH] * NEW_PEOPLE
-        people = [person_clip(seed, length) for seed, length in enumerate(lengths)]
-        made = [_subject(video, lambda speech=speech: speech, rule, keep, acting) for video, speech, acting in people]
-        return made[:PEOPLE], made[PEOPLE:]
-
-    def of(videos: Sequence[VideoClip]) -> list[Subject]:
-        return [_subject(video, lambda v=video: _spoken(args.clips / v.name), rule, keep) for video in videos]
-
-    names = read_list(args.clips / TRAIN)
-    held_out = read_videos(args.clips, 1, read_list(args.clips / HELD_OUT)).videos
-    parts = [members for _, members in groups(held_out, names)]
-    chosen = [clip for part in parts for clip in part[:: max(1, len(part) // args.held_out)][: args.held_out]]
-    return of(read_videos(args.clips, 1, names).videos) if to_train else [], of(chosen)
-
-
-def _subject(
-    video: VideoClip, speech: Callable[[], Speech], rule: object, keep: Path, acting: Acting | None = None
-) -> Subject:
-    clip = keep_clip(
-        keep, video.name, video.track, rule, lambda numbers: (clip_picture(video, at) for at in numbers), speech,
-        mark="benchmark",
-    )  # fmt: skip
-    return Subject(video, clip, LipBoxes(video.track, rule), acting)
-
-
-def film_subject(film: Film, rule: LipCropRule, keep: Path, known: float = 0.5) -> Subject:
-    """A film, all of whose pictures are held."""
-    pictures = list(film.pictures())
-    speech = load_speech(film.path)
-    clip = keep_clip(
-        keep, film.source, film.track, rule, lambda numbers: (pictures[at] for at in numbers), lambda: speech,
-        mark="benchmark",
-    )  # fmt: skip
-    video = VideoClip(film.source, lambda at: pictures[at].permute(2, 0, 1).float() / 127.5 - 1, film.track)
-    return Subject(video, clip, LipBoxes(film.track, rule), known=known)
-
-
-def _spoken(folder: Path) -> Speech:
-    return Speech(read_tensors(folder / SPEECH)["waveform"], folder.name)
+        return drawn_people(rule, keep, args.references == COVERED)
+    return prepared_clips(args.clips, args.held_out, rule, keep, args.lips_file is None and args.steps > 0)
 
 
 Painter = Callable[[Subject, Sequence[int]], Tensor]

@@ -44,7 +44,8 @@ from portraittalk_core.training.data.video_clips import read_list, read_videos
 from portraittalk_core.training.lips.data import window_offsets
 
 from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
-from .lips import AT_ONCE, Subject, _spoken, _subject, film_subject
+from .lips import AT_ONCE
+from .lips_subjects import Subject, clip_subject, film_subject, kept_speech
 from .lipsync_tables import Table, show
 
 PURPOSE = "files of the lip renderer beside each other and beside the warp, in the same pictures"
@@ -114,7 +115,7 @@ def clips_of(args: argparse.Namespace, model: LipPriors, folder: Path) -> dict[s
     found = {}
     for name, members in groups(held_out, read_list(args.clips / TRAIN)):
         some = members[:: max(1, len(members) // args.held_out)][: args.held_out]
-        found[name] = [_subject(v, lambda v=v: _spoken(args.clips / v.name), model.crop, folder) for v in some]
+        found[name] = [clip_subject(v, lambda v=v: kept_speech(args.clips / v.name), model.crop, folder) for v in some]
     if args.films:
         found["films"] = [film_subject(read_film(film), model.crop, folder) for film in args.films]
     return {f"{name} ({len(members)})": members for name, members in found.items()}

@@ -32,8 +32,8 @@ from portraittalk_core.renderers.lip.references import choose
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.lips import fit as fitting
 
-from .lips import Subject, film_subject
 from .lips_files import HEADING, WARP, compared, over_warp, save_sheet, warp_pictures
+from .lips_subjects import Subject, film_subject
 from .lipsync_tables import Table, show
 
 PURPOSE = "what minutes of `dub --fit` buy on one film, before and after, beside the warp"

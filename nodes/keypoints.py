@@ -135,9 +135,10 @@ class KeypointsFromVideo(io.ComfyNode):
         from .bindings.keypoint_extract import extracted
         from .bindings.keypoints import plot_of
 
-        found = extracted(keypoint_renderer, fps, (face_index, face_at), on_missing, **watched)
-        track, plot = found.keypoints, plot_of(found.keypoints)
-        outputs = (track, plot, len(track), float(track.fps), found.landmarks, convert.to_image([found.first]))
+        extraction = extracted(keypoint_renderer, fps, (face_index, face_at), on_missing, **watched)
+        track, plot = extraction.keypoints, plot_of(extraction.keypoints)
+        first = convert.to_image([extraction.first])
+        outputs = track, plot, len(track), float(track.fps), extraction.landmarks, first
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(plot, cls=cls))
 
 

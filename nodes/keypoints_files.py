@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from .bindings import paths
-from .bindings.outputs import new_output, valid_prefix
-from .bindings.progress import show_text
+from .bindings.outputs import valid_prefix
+from .save_file import length_text, save_schema, save_to_output
 from .sockets import Keypoints, keypoint_outputs, schema
 
 
@@ -16,21 +16,13 @@ class SaveKeypoints(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return schema(
+        return save_schema(
+            Keypoints.Input("keypoints", tooltip="The track to keep."),
+            "keypoints",
             node_id="PortraitTalkSaveKeypoints",
             display_name="Save Keypoints",
             description="Writes a keypoint track to ComfyUI's output folder, as a small safetensors file.",
-            inputs=[
-                Keypoints.Input("keypoints", tooltip="The track to keep."),
-                io.String.Input(
-                    "filename_prefix", default="keypoints/PortraitTalk",
-                    tooltip="Folder and beginning of the name within the output folder; a number is added.",
-                ),
-            ],
-            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
@@ -40,15 +32,8 @@ class SaveKeypoints(io.ComfyNode):
     @classmethod
     def execute(cls, keypoints, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
-        from ..portraittalk_core.media.records import save_record
-
-        path, name, subfolder = new_output(filename_prefix)
-        save_record(keypoints, path)
-        relative_path = f"{subfolder}/{name}" if subfolder else name
-        text = f"{relative_path}: {keypoints.seconds:.2f} s, {len(keypoints)} frames at {float(keypoints.fps):g} fps"
-        text += f", {keypoints.layout}"
-        show_text(cls.hidden.unique_id, text)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
+        summary = f"{length_text(keypoints)}, {keypoints.layout}"
+        return save_to_output(keypoints, filename_prefix, summary, cls.hidden.unique_id)
 
 
 class LoadKeypoints(io.ComfyNode):

@@ -55,9 +55,9 @@ class RenderKeypoints(io.ComfyNode):
         text = "; ".join(part for part in (buffer.text, opening.text) if part)
         if buffer.surprises:
             show_text(cls.hidden.unique_id, text)
-        shown = ui.PreviewImage(opening.plot, cls=cls) if opening.report else ui.PreviewText(text)
+        node_ui = ui.PreviewImage(opening.plot, cls=cls) if opening.report else ui.PreviewText(text)
         images = convert.to_image(buffer.pictures)
-        return io.NodeOutput(images, temp_video(out), opening.plot, opening.report, ui=shown)
+        return io.NodeOutput(images, temp_video(out), opening.plot, opening.report, ui=node_ui)
 
 
 def _render(networks, motion, writing, inputs, speech):
@@ -82,10 +82,10 @@ def _render(networks, motion, writing, inputs, speech):
     from .bindings.keypoint_speech import strength
 
     out, sound, crf, keep_frames, lost_sound = writing
-    chosen = {name: inputs.pop(name) for name in SOURCE if name in inputs}
+    source_inputs = {name: inputs.pop(name) for name in SOURCE if name in inputs}
     progress, measure, keep = Progress(), inputs.pop("measure_opening"), inputs.pop(KEEP, False)
     with ExitStack() as files:
-        source, track = source_and_motion(motion, files, progress, **chosen)
+        source, track = source_and_motion(motion, files, progress, **source_inputs)
         if keep and isinstance(source, Film):
             sound = with_film_sound(source.path, sound)
         alpha, _ = strength(inputs, len(track), track.fps)
@@ -105,11 +105,11 @@ def _watching(on_picture, meter):
     if meter is None:
         return on_picture
 
-    def seen(picture) -> None:
+    def on_frame(picture) -> None:
         on_picture(picture)
         meter.see(picture)
 
-    return seen
+    return on_frame
 
 
 def _main_inputs() -> list[io.Input]:

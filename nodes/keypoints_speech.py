@@ -59,8 +59,8 @@ class Audio2Exp(io.ComfyNode):
         base = as_long_as(keypoints, speech, inputs.pop("film_end", PING_PONG))
         alpha, gain = strength(inputs, len(base), base.fps)
         track = drive((audio2exp_path(audio2exp), _encoder_path(encoder)), base, speech, alpha, **inputs)
-        shown = {"portraittalk_timeline": [keypoint_timeline_payload(track, speech, gain)]}  # for timeline.js
-        return io.NodeOutput(track, plot_of(track, speech), len(track), float(track.fps), ui=shown)
+        node_ui = {"portraittalk_timeline": [keypoint_timeline_payload(track, speech, gain)]}  # for timeline.js
+        return io.NodeOutput(track, plot_of(track, speech), len(track), float(track.fps), ui=node_ui)
 
 
 class AudioToKeypoints(io.ComfyNode):

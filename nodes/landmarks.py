@@ -9,9 +9,10 @@ from comfy_api.latest import io, ui
 from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, convert_audio, paths
-from .bindings.outputs import new_output, valid_prefix
-from .bindings.progress import PREVIEW_PX, Progress, counted, show_text
+from .bindings.outputs import valid_prefix
+from .bindings.progress import PREVIEW_PX, Progress, counted
 from .bindings.tracking import of_one_person, tracked
+from .save_file import length_text, save_schema, save_to_output
 from .sockets import FaceLandmarks, Landmarks, advanced, face_at_input, schema
 from .widgets import face_index_widget, widget
 
@@ -66,10 +67,10 @@ class LandmarksFromVideo(io.ComfyNode):
         """Track the face in whichever input is connected."""
         from ..portraittalk_core.pipelines.same_person import DlibPerson, ScenesSeen
 
-        seen = ScenesSeen(DlibPerson()) if scenes == "same" else None
-        track = tracked(fps, (face_index, face_at), (on_missing, seen and seen.see), **watched)
-        if seen is not None and watched.keys() & {"video", "frames"}:
-            track = of_one_person(track, seen, cls.hidden.unique_id)
+        scene_faces = ScenesSeen(DlibPerson()) if scenes == "same" else None
+        track = tracked(fps, (face_index, face_at), (on_missing, scene_faces and scene_faces.see), **watched)
+        if scene_faces is not None and watched.keys() & {"video", "frames"}:
+            track = of_one_person(track, scene_faces, cls.hidden.unique_id)
         return io.NodeOutput(track, len(track), float(track.fps))
 
 
@@ -119,21 +120,13 @@ class SaveLandmarks(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return schema(
+        return save_schema(
+            Landmarks.Input("landmarks", tooltip="The track to keep."),
+            "landmarks",
             node_id="PortraitTalkSaveLandmarks",
             display_name="Save Landmarks",
             description="Writes a landmark track to ComfyUI's output folder, as a small safetensors file.",
-            inputs=[
-                Landmarks.Input("landmarks", tooltip="The track to keep."),
-                io.String.Input(
-                    "filename_prefix", default="landmarks/PortraitTalk",
-                    tooltip="Folder and beginning of the name within the output folder; a number is added.",
-                ),
-            ],
-            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
@@ -143,14 +136,8 @@ class SaveLandmarks(io.ComfyNode):
     @classmethod
     def execute(cls, landmarks, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
-        from ..portraittalk_core.media.records import save_record
-
-        path, name, subfolder = new_output(filename_prefix, size=(landmarks.width, landmarks.height))
-        save_record(landmarks, path)
-        relative_path = f"{subfolder}/{name}" if subfolder else name
-        text = f"{relative_path}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
-        show_text(cls.hidden.unique_id, text)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
+        size = (landmarks.width, landmarks.height)
+        return save_to_output(landmarks, filename_prefix, length_text(landmarks), cls.hidden.unique_id, size)
 
 
 class LoadLandmarks(io.ComfyNode):

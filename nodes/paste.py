@@ -45,8 +45,8 @@ class CropFace(io.ComfyNode):
         plan = _plan(pictures, landmarks, (margin, box, size))
         if len(pictures) > 1:
             _check_counts(len(pictures), len(plan), "pictures")
-        made = (plan.crop(picture, index) for index, picture in enumerate(pictures))
-        crops = counted(made, len(pictures), Progress())
+        cropped = (plan.crop(picture, index) for index, picture in enumerate(pictures))
+        crops = counted(cropped, len(pictures), Progress())
         return io.NodeOutput(convert.to_image(list(crops)), plan.track_on_crop())
 
 

@@ -36,6 +36,6 @@ class PersonMask(io.ComfyNode):
         from ..portraittalk_core.face.identity.background import person_masks
 
         pictures = convert.to_pictures(images)
-        made = (person_masks([picture])[0] for picture in pictures)
-        person = convert.to_masks(list(counted(made, len(pictures), Progress())))
+        masks = (person_masks([picture])[0] for picture in pictures)
+        person = convert.to_masks(list(counted(masks, len(pictures), Progress())))
         return io.NodeOutput(person, 1 - person)

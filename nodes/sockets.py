@@ -60,9 +60,9 @@ def growing(name: str, one: io.Input, most: int, tooltip: str, more: Callable[[s
 
 def grown(name: str, one: str, most: int, inputs: dict[str, object]) -> list[object | None]:
     """What a node got by `growing`, in order; None where nothing is connected."""
-    given = inputs.get(name)  # by number, on newer ComfyUI
-    given = inputs if given is None else {f"{name}.{key}": value for key, value in given.items()}
-    return [given.get(f"{name}.{one}{number}") for number in range(most)]
+    values = inputs.get(name)  # by number, on newer ComfyUI
+    values = inputs if values is None else {f"{name}.{key}": value for key, value in values.items()}
+    return [values.get(f"{name}.{one}{number}") for number in range(most)]
 
 
 def growing_pictures(name: str, tooltip: str) -> list[io.Input]:

@@ -167,7 +167,7 @@ def _detect_face(picture, face_index, face_at, size):
 
     with face_mesh() as mesh:
         index = face_index if face_at is None else index_at(face_at, picture, mesh, "the portrait", size)
-        return find_portrait(picture, index, source="the portrait", mesh=mesh).landmarks
+        return find_portrait(picture, index, source="the portrait", mesh=mesh, is_chosen=face_at is not None).landmarks
 
 
 def _connected_face(picture, face_landmarks, face_index):

@@ -6,8 +6,8 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
-from .bindings.outputs import new_output, valid_prefix
-from .bindings.progress import show_text
+from .bindings.outputs import valid_prefix
+from .save_file import save_schema, save_to_output
 from .sockets import Style, advanced, curve_input, schema
 from .widgets import widget
 
@@ -20,21 +20,13 @@ class SaveStyle(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return schema(
+        return save_schema(
+            Style.Input("style", tooltip="The style to keep."),
+            "styles",
             node_id="PortraitTalkSaveStyle",
             display_name="Save Style",
             description="Writes a style to ComfyUI's output folder, as a small safetensors file to keep or share.",
-            inputs=[
-                Style.Input("style", tooltip="The style to keep."),
-                io.String.Input(
-                    "filename_prefix", default="styles/PortraitTalk",
-                    tooltip="Folder and beginning of the name within the output folder; a number is added.",
-                ),
-            ],
-            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None) -> bool | str:
@@ -44,15 +36,9 @@ class SaveStyle(io.ComfyNode):
     @classmethod
     def execute(cls, style, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
-        from ..portraittalk_core.media.records import save_record
         from .style_use import style_summary
 
-        path, name, subfolder = new_output(filename_prefix)
-        save_record(style.style, path)
-        text = f"{subfolder}/{name}" if subfolder else name
-        text += f": {style_summary(style.style)}"
-        show_text(cls.hidden.unique_id, text)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
+        return save_to_output(style.style, filename_prefix, style_summary(style.style), cls.hidden.unique_id)
 
 
 class LoadStyle(io.ComfyNode):

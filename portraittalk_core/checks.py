@@ -84,11 +84,11 @@ def beyond(value: float, *limits: float | None, digits: int | None = None) -> st
         digits: behind the point, at the least; None begins with as many as :g has.
     """
     value = float(value)
-    apart = [limit for limit in limits if limit is not None and limit != value]
+    others = [limit for limit in limits if limit is not None and limit != value]
     texts = [f"{value:g}" if digits is None else f"{value:.{digits}f}"]
     texts += [f"{value:.{more}f}" for more in range((digits or 0) + 1, 7)]
-    told = (text for text in texts if all((float(text) - limit) * (value - limit) > 0 for limit in apart))
-    return next(told, repr(value))
+    exact = (text for text in texts if all((float(text) - limit) * (value - limit) > 0 for limit in others))
+    return next(exact, repr(value))
 
 
 def check_choice(value: str, choices: Sequence[str], name: str) -> str:

@@ -62,10 +62,10 @@ def extended(row: Tensor, length: int) -> Tensor:
     is_small = ITEM * length <= MOST_IN_MEMORY
     if len(row) >= length and (is_small or any(row.data_ptr() in place for place in list(_tables.values()))):
         return row[:length]
-    table, held = mapped_tensor(length), min(length, len(row))
-    table[held:] = 0
-    for start in range(0, held, CHUNK):
-        table[start : min(start + CHUNK, held)] = row[start : min(start + CHUNK, held)]
+    table, count = mapped_tensor(length), min(length, len(row))
+    table[count:] = 0
+    for start in range(0, count, CHUNK):
+        table[start : min(start + CHUNK, count)] = row[start : min(start + CHUNK, count)]
         release_memory()
     return table
 

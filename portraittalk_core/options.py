@@ -214,13 +214,13 @@ def _check_number(spec: Option, value: object, name: str) -> None:
         raise InputError(f"{name} must be a {domain}, not {abbreviated(value)}.")
     if spec.kind is int and int(value) != value:
         raise InputError(f"{name} must be a whole number, not {abbreviated(value)}.")
-    told = beyond(value, spec.low, spec.high)
+    text = beyond(value, spec.low, spec.high)
     if spec.low is not None and spec.high is not None and not spec.low <= value <= spec.high:
-        raise InputError(f"{name} must lie between {spec.low:g} and {spec.high:g}, but is {told}.")
+        raise InputError(f"{name} must lie between {spec.low:g} and {spec.high:g}, but is {text}.")
     if spec.low is not None and value < spec.low:
-        raise InputError(f"{name} must be at least {spec.low:g}, but is {told}.")
+        raise InputError(f"{name} must be at least {spec.low:g}, but is {text}.")
     if spec.high is not None and value > spec.high:
-        raise InputError(f"{name} must be at most {spec.high:g}, but is {told}.")
+        raise InputError(f"{name} must be at most {spec.high:g}, but is {text}.")
 
 
 def allowed_numbers(spec: Option) -> str:

@@ -1,8 +1,9 @@
 """The walls of the house: imports run downward only, nodes are thin, nothing dangerous ships."""
 
 import ast
+import functools
 import graphlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,21 @@ CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/bindings/c
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8
 
 
+@functools.lru_cache(1)  # of the file at hand: all files' would be a million objects
+def all_nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
+def run_at_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """Nodes outside of functions and of conditions such as `if TYPE_CHECKING`."""
+    waiting = [node for node in tree.body if not isinstance(node, ast.If)]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+            waiting += ast.iter_child_nodes(node)
+
+
 def faults(path: Path, text: str) -> list[str]:
     """Everything a shipped file does that the house forbids."""
     tree = ast.parse(text)
@@ -76,9 +92,9 @@ def _room(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """Level (0 is absolute) and dotted name of every import, one for each name where only dots are given."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -92,7 +108,7 @@ def _size_faults(path: Path, text: str, tree: ast.Module) -> Iterator[str]:
         yield "does not say what it is for"
     if text.count("\n") > MAX_FILE:
         yield f"is longer than {MAX_FILE} lines"
-    for node in ast.walk(tree):
+    for node in all_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.end_lineno - node.lineno + 1 > MAX_FUNCTION:
                 yield f"{node.name} is longer than {MAX_FUNCTION} lines"
@@ -104,7 +120,7 @@ def _size_faults(path: Path, text: str, tree: ast.Module) -> Iterator[str]:
 
 
 def _danger_faults(path: Path, tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in all_nodes(tree):
         if isinstance(node, ast.Assert):
             yield "asserts"
         if not isinstance(node, ast.Call):
@@ -128,18 +144,13 @@ def _danger_faults(path: Path, tree: ast.Module) -> Iterator[str]:
 
 
 def _import_faults(path: Path, tree: ast.Module) -> Iterator[str]:
-    for level, name in _imports(tree):
+    for level, name in _imports(all_nodes(tree)):
         runs_programs = name.split(".")[0] == "subprocess" and path in PROGRAM_RUNNERS
         if not level and name.split(".")[0] in BANNED_IMPORTS and not runs_programs:
             yield f"imports {name.split('.')[0]}"
         if not level and name.split(".")[0] == "portraittalk_core":
             yield "imports the core by its absolute name"
-    inside = {
-        id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)
-    }
-    for_types = {id(n) for i in tree.body if isinstance(i, ast.If) for n in ast.walk(i)}  # if TYPE_CHECKING:
-    top = [n for n in ast.walk(tree) if id(n) not in inside | for_types]
-    for _, name in _imports(ast.Module([n for n in top if isinstance(n, ast.Import | ast.ImportFrom)], [])):
+    for _, name in _imports(run_at_import(tree)):
         if name.split(".")[0] in HEAVY:
             yield f"imports {name.split('.')[0]} outside the function that needs it"
 
@@ -149,7 +160,7 @@ def _core_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     if here not in FLOORS:
         yield f"{here} has no floor"
         return
-    for level, name in _imports(tree):
+    for level, name in _imports(all_nodes(tree)):
         if not level and name.split(".")[0] in COMFY:
             yield f"imports {name.split('.')[0]}"
     for room in _rooms(path, tree):
@@ -166,7 +177,7 @@ def _core_faults(path: Path, tree: ast.Module) -> Iterator[str]:
 def _rooms(path: Path, tree: ast.Module) -> Iterator[str]:
     """Rooms of the core that a file imports, without its own; those outside of the core begin with two dots."""
     package = path.relative_to(CORE).parts[:-1]
-    for level, name in _imports(tree):
+    for level, name in _imports(all_nodes(tree)):
         if level > len(package) + 1:
             yield f"..{name}"
         elif level:
@@ -178,11 +189,11 @@ def _rooms(path: Path, tree: ast.Module) -> Iterator[str]:
 def _nodes_faults(path: Path, text: str, tree: ast.Module) -> Iterator[str]:
     if text.count("\n") > MAX_NODES_FILE:
         yield f"is longer than {MAX_NODES_FILE} lines"
-    for level, name in _imports(tree):
+    for level, name in _imports(all_nodes(tree)):
         owner = next((module for module in COMFY_USERS if not level and f"{name}.".startswith(f"{module}.")), None)
         if owner and path.parent.name != "bindings" and path.name not in COMFY_USERS[owner]:
             yield f"imports {owner}"
-    for node in ast.walk(tree):
+    for node in all_nodes(tree):
         match node:
             case ast.FunctionDef(name="execute") if node.end_lineno - node.lineno + 1 > MAX_EXECUTE:
                 yield f"execute at line {node.lineno} is longer than {MAX_EXECUTE} lines"
@@ -283,6 +294,7 @@ def test_wall_lets_a_good_file_pass(path, text):
     assert faults(ROOT / path, f'"""Does something."""\n{text}\n') == []
 
 
+@functools.cache
 def module_imports() -> dict[str, set[str]]:
     """Which modules of the core each of them imports, at its top or in a function; imports for types do not count."""
     names = {
@@ -291,10 +303,10 @@ def module_imports() -> dict[str, set[str]]:
     graph = {}
     for name, path in names.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        tree.body = [statement for statement in tree.body if not isinstance(statement, ast.If)]
+        nodes = [node for part in tree.body if not isinstance(part, ast.If) for node in ast.walk(part)]
         package = path.relative_to(ROOT).parts[:-1]
-        wanted = (".".join((*package[: len(package) - level + 1], found)) for level, found in _imports(tree) if level)
-        graph[name] = {w if w in names else w.rpartition(".")[0] for w in wanted} & set(names) - {name}
+        imported = (".".join((*package[: len(package) - level + 1], name)) for level, name in _imports(nodes) if level)
+        graph[name] = {i if i in names else i.rpartition(".")[0] for i in imported} & set(names) - {name}
     return graph
 
 
@@ -303,8 +315,7 @@ def test_modules_import_in_no_circle():
 
 
 def test_a_circle_would_be_seen():
-    graph = module_imports()
-    graph["portraittalk_core.types"] = {"portraittalk_core.pipelines.talk"}
+    graph = module_imports() | {"portraittalk_core.types": {"portraittalk_core.pipelines.talk"}}
     with pytest.raises(graphlib.CycleError):
         graphlib.TopologicalSorter(graph).prepare()
 
@@ -318,5 +329,5 @@ def test_no_room_stands_empty():
 def test_the_root_module_holds_nothing_but_the_entry():
     tree = ast.parse(ENTRY.read_text(encoding="utf-8"))
     assert [type(statement) for statement in tree.body[1:]] == [ast.Import, ast.If]
-    imports = [name for level, name in _imports(tree) if level]
+    imports = [name for level, name in _imports(all_nodes(tree)) if level]
     assert imports == ["nodes.comfy_entrypoint"]

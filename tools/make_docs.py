@@ -81,7 +81,7 @@ def manifest_table() -> str:
         if extra_columns := [name for name in manifest.job_options("talk", spec.name) if name not in shared]:
             rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, extra_columns))))
     dubbed = [name for name in manifest.job_options(manifest.DUB) if name not in manifest.job_options(manifest.TALK)]
-    without = ", ".join(map(_code, manifest.OF_THE_FILM))
+    without = ", ".join(map(_code, manifest.OF_PORTRAITS))
     more = f", and {', '.join(map(_code, dubbed))}" if dubbed else ""
     rows.append(("`dub`", f"as `talk`, without {without}{more}"))
     rows.append(("`score`", ", ".join(map(_code, manifest.job_options("score")))))

@@ -38,10 +38,10 @@ def to_waveform(audio: object) -> tuple[Tensor, int]:
     """
     if audio is None:
         raise NoSoundError("there is no audio: the video it comes from has no sound track. Connect Load Audio instead.")
-    given, rate = _audio_parts(audio)
-    waveform = as_tensor(given)
+    waveform_input, rate = _audio_parts(audio)
+    waveform = as_tensor(waveform_input)
     if waveform is None or waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
-        received = tuple(given.shape) if hasattr(given, "shape") else type(given).__name__
+        received = tuple(waveform_input.shape) if hasattr(waveform_input, "shape") else type(waveform_input).__name__
         raise NoSoundError(
             f"the audio input holds no sound, its waveform is {received}; connect a clip with speech in it."
         )

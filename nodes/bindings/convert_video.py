@@ -94,11 +94,11 @@ def _shows(video: object, path: Path, tells: tuple[str, ...] = ("get_duration", 
     from comfy_api.input_impl import VideoFromFile
 
     file = VideoFromFile(str(path))
-    for tell in (tell for tell in tells if hasattr(video, tell)):
-        told, found = _asked(video, tell), _asked(file, tell)
-        if told is None or found is None:
+    for method in (method for method in tells if hasattr(video, method)):
+        answer, file_answer = _asked(video, method), _asked(file, method)
+        if answer is None or file_answer is None:
             return False
-        if abs(found - told) >= DURATION_S if tell == "get_duration" else tuple(found) != tuple(told):
+        if abs(file_answer - answer) >= DURATION_S if method == "get_duration" else tuple(file_answer) != tuple(answer):
             return False
     return True
 

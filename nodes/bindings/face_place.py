@@ -39,9 +39,9 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     box = _box(place)
     shares = _in_mask(place, (height, width), points_px) if box is None else _in_box(box, points_px)
     if not len(shares) or float(shares.max()) < LEAST_SHARE:
-        found = "; ".join(f"({x:.0f}, {y:.0f})" for x, y in points_px.mean(1).tolist()) or "none"
+        faces = "; ".join(f"({x:.0f}, {y:.0f})" for x, y in points_px.mean(1).tolist()) or "none"
         raise NoFaceError(
-            f"no face in {source} lies at the place that face_at gives; faces found around: {found}. Give another "
+            f"no face in {source} lies at the place that face_at gives; faces found around: {faces}. Give another "
             "place, or disconnect face_at and choose by face_index."
         )
     return int(shares.argmax())
@@ -86,8 +86,8 @@ def _box(place: object) -> tuple[float, float, float, float] | None:
     try:
         return tuple(float(place[name]) for name in ("x", "y", "width", "height"))
     except (KeyError, TypeError, ValueError) as error:
-        given = abbreviated(dict(place))
-        raise InputError(f"face_at must be a mask, or a box with x, y, width and height, not {given}.") from error
+        shape = abbreviated(dict(place))
+        raise InputError(f"face_at must be a mask, or a box with x, y, width and height, not {shape}.") from error
 
 
 def _is_four_numbers(place: object) -> bool:

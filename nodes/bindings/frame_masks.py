@@ -26,11 +26,11 @@ class FrameMasks:
 
     def at(self, frames: Sequence[int]) -> Tensor:
         """(B, 1, h', w') masks of the frames of these numbers, at a size of their own: ComfyUI scales them."""
-        chosen = self.masks[[max(frame, 0) % len(self.masks) for frame in frames]][:, None]
-        if self.fit is None or tuple(chosen.shape[2:]) == self.size:
-            return chosen
-        fit, whole = self.fit, interpolate(chosen, self.portrait_size, mode="bilinear")
-        return whole[..., fit.top : fit.top + fit.box_height, fit.left : fit.left + fit.box_width]
+        masks = self.masks[[max(frame, 0) % len(self.masks) for frame in frames]][:, None]
+        if self.fit is None or tuple(masks.shape[2:]) == self.size:
+            return masks
+        fit, resized = self.fit, interpolate(masks, self.portrait_size, mode="bilinear")
+        return resized[..., fit.top : fit.top + fit.box_height, fit.left : fit.left + fit.box_width]
 
     def kept(self, painted: Tensor, drafts: Tensor, first: int) -> Tensor:
         """Painted frames (B, H, W, 3) with what stays from the drafts, pixel by pixel.

@@ -64,12 +64,12 @@ def extracted(
     """
     with _watched(video, frames, fps) as watched:
         progress = Progress()
-        found = _tracked(watched, face, on_missing, _half(progress, 0))
-        how = {"crop": crop, "scenes": found.scenes, "on_missing": on_missing if on_missing in FILLS else FILLS[0]}
+        face_track = _tracked(watched, face, on_missing, _half(progress, 0))
+        how = {"crop": crop, "scenes": face_track.scenes, "on_missing": on_missing if on_missing in FILLS else FILLS[0]}
         track = keypoints_of_pictures(
-            networks, watched.pictures(None), found.landmarks, on_progress=_half(progress, 1), **how
+            networks, watched.pictures(None), face_track.landmarks, on_progress=_half(progress, 1), **how
         )
-        return FoundFace(track, found.landmarks, found.first)
+        return FoundFace(track, face_track.landmarks, face_track.first)
 
 
 @contextmanager
@@ -80,11 +80,11 @@ def _watched(video: object | None, frames: object | None, fps: float) -> Iterato
     if video is None or in_memory is not None:
         images, rate = (frames, as_fps(fps)) if video is None else in_memory
         pictures = convert.to_pictures(images)
-        yield Watched(lambda told: counted(pictures, len(pictures), told or _nobody), rate)
+        yield Watched(lambda on_progress: counted(pictures, len(pictures), on_progress or _nobody), rate)
         return
     with convert_video.video_file(video) as path:
         rate = probe_video(path).fps
-        yield Watched(lambda told: read_pictures(path, rate, on_progress=told), rate)
+        yield Watched(lambda on_progress: read_pictures(path, rate, on_progress=on_progress), rate)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable)
     with face_mesh() as mesh:
         if place is not None:
             index = index_at(place, next(watched.pictures(None)), mesh, "the first frame")
-        seen, more = watched.pictures(progress), {"on_missing": on_missing, "source": "the video", "on_face": on_face}
-        landmarks = track_faces(seen, watched.fps, mesh, index, **more)
+        more = {"on_missing": on_missing, "source": "the video", "on_face": on_face}
+        landmarks = track_faces(watched.pictures(progress), watched.fps, mesh, index, **more)
     return Tracked(landmarks, finder.scenes(), first[0])
 
 

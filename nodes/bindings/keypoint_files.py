@@ -21,8 +21,8 @@ WEIGHTS = (*paths.WEIGHTS, ".tar")
 
 def network_names() -> list[str]:
     """Folders that hold keypoint networks, as names for a list; where people have LivePortrait's comes first."""
-    found = [name for name, folder in _folders() if name != DEFAULT and _holds_networks(folder)]
-    return [DEFAULT, *dict.fromkeys(found)]
+    names = [name for name, folder in _folders() if name != DEFAULT and _holds_networks(folder)]
+    return [DEFAULT, *dict.fromkeys(names)]
 
 
 def network_folder(name: str) -> Path:
@@ -78,14 +78,14 @@ def audio2exp_names() -> list[str]:
     """Files of Audio2Exp, as names for a list."""
     from ...portraittalk_core.weights.catalog import recognise
 
-    found = [
+    names = [
         path.relative_to(root).as_posix()
         for kind in FOLDERS
         for root in paths.model_folders(kind)
         for path in weights_in(root)
-        if (known := recognise(path)) is not None and known.flag.startswith("--audio2exp")
+        if (recognised := recognise(path)) is not None and recognised.flag.startswith("--audio2exp")
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def audio2exp_path(name: str) -> Path:

@@ -40,9 +40,9 @@ NOTHING = OpeningOutputs(no_plot(), "", "")
 
 
 @contextmanager
-def meter(wanted: bool, fps: object) -> Iterator[OpeningMeter | None]:
+def meter(enabled: bool, fps: object) -> Iterator[OpeningMeter | None]:
     """What measures pictures; None where nobody wants it."""
-    if not wanted:
+    if not enabled:
         yield None
         return
     with face_mesh() as mesh:

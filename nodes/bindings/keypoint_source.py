@@ -72,13 +72,13 @@ def source_and_motion(
 
 def _opened(film, landmarks, face, files: ExitStack, progress: Progress) -> Film:
     path = files.enter_context(convert_video.video_file(film))
-    shown = probe_video(path)
+    probe = probe_video(path)
     if landmarks is not None:
-        if (shown.width, shown.height) != (landmarks.width, landmarks.height):
-            sizes = f"{landmarks.width}×{landmarks.height}, the film {shown.width}×{shown.height}"
+        if (probe.width, probe.height) != (landmarks.width, landmarks.height):
+            sizes = f"{landmarks.width}×{landmarks.height}, the film {probe.width}×{probe.height}"
             raise InputError(f"film_landmarks belong to pictures of {sizes}; connect the landmarks of this film.")
         return Film(path, landmarks)
-    which = choice_at(*face, (shown.height, shown.width))
+    which = choice_at(*face, (probe.height, probe.width))
     with face_mesh() as mesh:
         return read_film(path, mesh=mesh, face_index=which, on_progress=progress, people=DlibPerson())
 
@@ -93,5 +93,5 @@ def _of_one_length(film: Film, motion: Motion, film_end: str) -> tuple[Film, Mot
     order = film_order(len(film.track), len(motion), film_end)[: len(motion)]
     if len(order) < len(motion):
         return film, motion.slice(0, len(order))
-    whole = len(order) == len(film.track) and torch.equal(order, torch.arange(len(order)))
-    return film if whole else film.in_order(order), motion
+    unchanged = len(order) == len(film.track) and torch.equal(order, torch.arange(len(order)))
+    return film if unchanged else film.in_order(order), motion

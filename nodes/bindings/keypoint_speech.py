@@ -56,8 +56,8 @@ def strength(inputs: dict, num_frames: int, fps: Fraction) -> tuple[float | Tens
         InputError: no points, or no numbers.
     """
     alpha, ones = inputs.pop("alpha"), torch.ones(num_frames)
-    drawn, connected = inputs.pop("alpha_points", "[]"), inputs.pop("alpha_curve", None)
-    curve = gain_curve(drawn, num_frames, fps)
+    points, connected = inputs.pop("alpha_points", "[]"), inputs.pop("alpha_curve", None)
+    curve = gain_curve(points, num_frames, fps)
     if connected is not None:
         listed = gain_of_values(frame_values(connected, num_frames), num_frames)
         curve = listed if curve is None else curve * listed
@@ -113,8 +113,8 @@ def spoken(
     if networks is None:
         return track
     with networks.on_device() as model:
-        own, _ = keypoints_of_picture(model, face.picture, face.landmarks.points_px[0])
-    source = track_of(own, model.layout, track.fps)
+        keypoints, _ = keypoints_of_picture(model, face.picture, face.landmarks.points_px[0])
+    source = track_of(keypoints, model.layout, track.fps)
     return join(carried(iter([track.check_layout(model.layout)]), source, of_nobody=True))
 
 

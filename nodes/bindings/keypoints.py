@@ -63,8 +63,8 @@ class KeypointNetworks:
     def name(self) -> str:
         """Which family it is, in which numbers, and what else the files hold."""
         dtype = next(name for name, dtype in DTYPES.items() if dtype == self.model.dtype)
-        beside = "" if self.retargeting is None else ", with stitching and retargeting"
-        return f"{self.model.layout}, {dtype}{beside}"
+        extras = "" if self.retargeting is None else ", with stitching and retargeting"
+        return f"{self.model.layout}, {dtype}{extras}"
 
     def renderer(self, alpha: float | Tensor, **options: object) -> ImplicitRenderer:
         """The renderer of these networks, with options of `KeypointRenderOptions`.
@@ -72,10 +72,10 @@ class KeypointNetworks:
         Raises:
             InputError: the bridge lips, without the network for it.
         """
-        chosen = KeypointRenderOptions(**options)
-        if chosen.bridge == "lips":
+        render_options = KeypointRenderOptions(**options)
+        if render_options.bridge == "lips":
             self.check_lips()
-        return ImplicitRenderer(self.model, self.retargeting, chosen, alpha=alpha)
+        return ImplicitRenderer(self.model, self.retargeting, render_options, alpha=alpha)
 
     def check_lips(self) -> None:
         """Check that the small networks are there.

@@ -111,8 +111,8 @@ def _filled(prefix: str, size: tuple[int, int] | None) -> str:
             return DATE_PART.sub(lambda part: _date_part(part[0], now), name.removeprefix("date:"))
         if size is not None and name in ("width", "height"):
             return str(size[name == "height"])
-        known = "%date:yyyy-MM-dd%, " + ", ".join(f"%{token}%" for token in CLOCK)
-        raise InputError(f"filename_prefix holds {match[0]}, which this node does not know; it knows {known}.")
+        tokens = "%date:yyyy-MM-dd%, " + ", ".join(f"%{token}%" for token in CLOCK)
+        raise InputError(f"filename_prefix holds {match[0]}, which this node does not know; it knows {tokens}.")
 
     return TOKEN.sub(value, prefix)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,11 +65,40 @@ class InterruptibleMesh:
 
 @contextmanager
 def face_mesh() -> Iterator[InterruptibleMesh]:
-    """An open face-mesh back end that can be interrupted."""
-    from ...portraittalk_core.face.mesh.landmarks import open_mesh
+    """An open face-mesh back end that can be interrupted; warnings of faces meanwhile are shown on the running node."""
+    from ...portraittalk_core.face.mesh.landmarks import log, open_mesh
 
-    with open_mesh() as mesh:
-        yield InterruptibleMesh(mesh)
+    shown = WarningsOnNode()
+    log.addHandler(shown)
+    try:
+        with open_mesh() as mesh:
+            yield InterruptibleMesh(mesh)
+    finally:
+        log.removeHandler(shown)
+
+
+class WarningsOnNode(logging.Handler):
+    """Shows warnings as text on the node that runs in this thread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread, self._texts = threading.get_ident(), []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a warning below those before it."""
+        if record.thread == self._thread:
+            self._texts.append(record.getMessage())
+            show_text(_running_node(), "\n".join(self._texts))
+
+
+def _running_node() -> str | None:
+    """Number of the node that ComfyUI runs in this thread; None outside, and where a ComfyUI does not tell."""
+    try:
+        from comfy_execution.utils import get_executing_context
+    except ImportError:
+        return None
+    context = get_executing_context()
+    return None if context is None else context.node_id
 
 
 def check_interrupted() -> None:

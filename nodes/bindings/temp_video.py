@@ -46,10 +46,10 @@ def video_ui(path: Path, text: str) -> dict:
     """What a node shows of a video from `new_temp_video`: the video, where ComfyUI can show one, and a line of text."""
     from comfy_api.latest import io, ui
 
-    shown = ui.PreviewText(text).as_dict()
+    node_ui = ui.PreviewText(text).as_dict()
     if hasattr(ui, "PreviewVideo"):
-        shown |= ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)]).as_dict()
-    return shown
+        node_ui |= ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)]).as_dict()
+    return node_ui
 
 
 def _let_go(path: Path) -> None:

@@ -54,11 +54,13 @@ def _track_video(video, face, missing):
 
 def of_one_person(track, seen, node_id):
     """The track without the scenes of other people, whose frames count as those without a face; told on the node."""
-    others = seen.other_people() & track.valid
-    if others.any():
-        first = int(others.int().argmax()) / float(track.fps)
-        show_text(node_id, f"{int(others.sum())} frames show another face, from {first:.2f} s on: they are left out.")
-    return dataclasses.replace(track, valid=track.valid & ~others)
+    strangers = seen.other_people() & track.valid
+    if strangers.any():
+        first = int(strangers.int().argmax()) / float(track.fps)
+        show_text(
+            node_id, f"{int(strangers.sum())} frames show another face, from {first:.2f} s on: they are left out."
+        )
+    return dataclasses.replace(track, valid=track.valid & ~strangers)
 
 
 def _index_of(face, first_picture, mesh, source):
@@ -72,9 +74,9 @@ def _track_frames(frames, fps, face, missing):
     from ...portraittalk_core.types import as_fps
 
     pictures = convert.to_pictures(frames)
-    seen = counted(pictures, len(pictures), Progress())
+    frames_read = counted(pictures, len(pictures), Progress())
     with face_mesh() as mesh:
         index = _index_of(face, lambda: pictures[0], mesh, "the first frame")
         return track_faces(
-            seen, as_fps(fps), mesh, index, on_missing=missing[0], source="the frames", on_face=missing[1]
+            frames_read, as_fps(fps), mesh, index, on_missing=missing[0], source="the frames", on_face=missing[1]
         )

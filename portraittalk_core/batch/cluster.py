@@ -155,13 +155,13 @@ def _own_token() -> Iterator[None]:
     connect by an address do not send it: the next cluster would take nobody in.
     """
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    before = {name: os.environ.get(name) for name in names}
-    if not (before["RAY_AUTH_TOKEN"] or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+    environment = {name: os.environ.get(name) for name in names}
+    if not (environment["RAY_AUTH_TOKEN"] or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = _token()
     try:
         yield
     finally:  # Ray's processes have it by now
-        for name, value in before.items():
+        for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:

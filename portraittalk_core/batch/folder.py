@@ -39,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder = Path(folder)
     with explain_write_errors(folder):
-        there = folder.is_dir()
+        existed = folder.is_dir()
         folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = _take(folder)
@@ -48,7 +48,7 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             _free(lock, folder / LOCK)
     finally:
-        if not there:
+        if not existed:
             with contextlib.suppress(OSError):  # it holds results
                 folder.rmdir()
 
@@ -120,8 +120,8 @@ def _holder(file: int) -> str:
     """Who holds a lock, in words."""
     try:
         os.lseek(file, 0, os.SEEK_SET)
-        told = json.loads(os.read(file, MAX_TEXT))
-        text = f"process {told['pid']} on {told['host']}, since {told['since']}"
+        record = json.loads(os.read(file, MAX_TEXT))
+        text = f"process {record['pid']} on {record['host']}, since {record['since']}"
         return text if text.isprintable() else "which does not say where it runs"
     except (OSError, ValueError, KeyError, TypeError):  # it has not written it yet
         return "which began just now"

@@ -38,9 +38,10 @@ from ..media.several_sounds import nothing_said, summed_sounds
 from ..media.sound import SoundChoice
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
-from ..motion.dub_options import OF_THE_FILM, DubOptions
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
-from ..options import fields_given
+from ..motion.point_files import PointFiles
+from ..options import columns_of, fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.same_person import described_by
 from ..pipelines.speakers import Speaker, dub_speakers
@@ -56,7 +57,7 @@ from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
 from ..types import Portrait, Speech, StyleStatistics
 from .also import face_key, sound_key
-from .manifest import DUB, SCORE, TALK, BatchJob
+from .manifest import DUB, OF_PORTRAITS, SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -161,19 +162,22 @@ class JobRunner:
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
         film_end = DubOptions(**fields_given(DubOptions, options)).film_end
         motion, more = self._common(job, on_progress)
-        talk(portrait, load_speech(_sound(job)), out, motion, driving=driving, film_end=film_end, **more)
+        speech = load_speech(_sound(job))
+        motion = PointFiles(**fields_given(PointFiles, job.files)).read_into(motion, speech)
+        talk(portrait, speech, out, motion, driving=driving, film_end=film_end, **more)
 
     def _talk_together(self, job: BatchJob, picture: Tensor, out: Path, on_progress: Progress | None) -> None:
-        if "driving" in job.files:
-            raise InputError("driving moves one face, and also names several; leave one of them out")
+        if alone := [name for name in ("driving", *columns_of(PointFiles)) if name in job.files]:
+            raise InputError(f"{', '.join(alone)} moves one face, and also names several; leave one of them out")
         speakers = list(map(PictureSpeaker, self._portraits(job, picture), _speeches(job), _names(job)))
         motion, more = self._common(job, on_progress)
         talk_speakers(speakers, out, motion, **more)
 
     def _portraits(self, job: BatchJob, picture: Tensor) -> list[Portrait]:
         """The picture with each of the faces that a job means."""
-        path, order = job.files.get("portrait") or job.files["source"], _face(job).face_order
-        return [find_portrait(picture, which, order, source=path.name, mesh=self._mesh) for which in _faces(job)]
+        path, faces = job.files.get("portrait") or job.files["source"], _faces(job)
+        how = {"face_order": _face(job).face_order, "source": path.name, "is_chosen": len(faces) > 1}
+        return [find_portrait(picture, which, mesh=self._mesh, **how) for which in faces]
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
@@ -266,10 +270,10 @@ def _check_film_job(job: BatchJob) -> None:
         InputError: with the column, or the renderer that draws no films.
     """
     renderer_spec(job.renderer, FILM)
-    kept = [name for name in OF_THE_FILM if name in job.options] + ["driving"] * ("driving" in job.files)
-    if kept:
+    names = [name for name in (*OF_PORTRAITS, "driving") if name in job.options or name in job.files]
+    if names:
         raise InputError(
-            f"{', '.join(kept)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
+            f"{', '.join(names)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
             "head and eyes; leave it out, or give a picture."
         )
 

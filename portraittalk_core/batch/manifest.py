@@ -18,6 +18,7 @@ from ..media.files import check_readable
 from ..media.options import SoundOptions, WriteOptions
 from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
+from ..motion.point_files import PointFiles
 from ..options import Option, check_option, columns_of
 from ..renderers.contract import FILM, PORTRAIT
 from ..renderers.registry import DEFAULT, DEFAULTS, renderer_spec, renderer_specs
@@ -37,10 +38,11 @@ NEEDED = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("gener
 STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
 SOURCES = {TALK: PORTRAIT, DUB: FILM}  # what a job's renderer draws
 KINDS = {
-    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions),
-    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions),
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles),
+    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles),
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a job that draws, the renderer's are, too
+OF_PORTRAITS = (*OF_THE_FILM, *columns_of(PointFiles))  # columns that a film has no use for
 ALWAYS = ("job", "out")
 COLUMNS = (*ALWAYS, *FILES[TALK], "video", ALSO, "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
@@ -211,8 +213,8 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             )
         files["style"], style = folder / style, None
     dependent = {need.column for need in needs}
-    chosen = cells.get("renderer") if kind in SOURCES else None
-    renderer = chosen or DEFAULTS[SOURCES.get(kind, PORTRAIT)]
+    renderer_name = cells.get("renderer") if kind in SOURCES else None
+    renderer = renderer_name or DEFAULTS[SOURCES.get(kind, PORTRAIT)]
     allowed = job_options(kind, renderer)
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
@@ -228,7 +230,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     ]
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, options, renderer, bool(chosen), also=faces, needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, bool(renderer_name), also=faces, needs=needs)
 
 
 def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
@@ -239,7 +241,7 @@ def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
     """
     more = (renderer_spec(renderer, SOURCES[kind]).options,) if kind in SOURCES else ()
     options = columns_of(*KINDS[kind], *more)
-    return {name: options[name] for name in options if name not in OF_THE_FILM} if kind == DUB else options
+    return {name: options[name] for name in options if name not in OF_PORTRAITS} if kind == DUB else options
 
 
 def all_columns() -> tuple[str, ...]:

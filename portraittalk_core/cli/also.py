@@ -32,8 +32,8 @@ def read_also(args: argparse.Namespace) -> list[Path]:
     """Turn the sounds of --also into paths, None for who listens, and return the paths."""
     from ..media.several_sounds import SILENCE
 
-    given = getattr(args, "also", None) or ()
-    args.also = [[face, None if speech == SILENCE else Path(speech)] for face, speech in given]
+    pairs = getattr(args, "also", None) or ()
+    args.also = [[face, None if speech == SILENCE else Path(speech)] for face, speech in pairs]
     return [speech for _, speech in args.also if speech is not None]
 
 

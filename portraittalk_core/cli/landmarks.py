@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, add_portrait, check_output
-from .motion import add_motion, motion_engine, motion_options, with_points
+from ..motion.point_files import PointFiles
+from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, add_portrait, check_output, options_from
+from .motion import add_motion, motion_engine, motion_options
 from .portrait import portrait_from
 from .progress import progress_bar
 from .sound import add_sound_track, chosen_sound
@@ -33,7 +34,7 @@ def landmarks(args: argparse.Namespace) -> None:
 
     engine = motion_engine(args)
     speech = load_speech(chosen_sound(args))
-    options = with_points(options, args, speech)
+    options = options_from(args, PointFiles).read_into(options, speech)
     portrait = portrait_from(args)
     with progress_bar("moving the face") as on_progress:
         track = whole_track(engine, speech, portrait.landmarks, options, on_progress)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..motion.options import MotionOptions
+from ..motion.point_files import PointFiles
 from ..pipelines.live_options import LiveOptions
 from .arguments import Command, add_face, add_file, add_options, add_portrait, options_from
-from .motion import add_points, with_points
 from .portrait import portrait_from
 from .style import add_style, steady_statistics
 
@@ -29,20 +29,21 @@ EXAMPLES = """examples:
 
 def live(args: argparse.Namespace) -> None:
     """Show a portrait that speaks what is heard."""
-    given = [flag for flag in ("speech", "stdin", "microphone") if getattr(args, flag)]
-    if len(given) > 1:
-        flags = " and ".join(f"--{flag}" for flag in given)
+    sources = [flag for flag in ("speech", "stdin", "microphone") if getattr(args, flag)]
+    if len(sources) > 1:
+        flags = " and ".join(f"--{flag}" for flag in sources)
         raise InputError(f"{flags} are two sounds; give one of them, or none to listen to the default microphone.")
     options = options_from(args, MotionOptions, style_statistics=steady_statistics(args))
     if options.offset_ms < 0:
         raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
-    chosen, options = options_from(args, LiveOptions), with_points(options, args)
+    live_options = options_from(args, LiveOptions)
+    options = options_from(args, PointFiles).read_into(options)
     from ..media.live_video import open_live_output
     from ..pipelines.live import live as run_live
 
     portrait, sound = portrait_from(args), _sound(args)
     height, width = portrait.picture.shape[:2]
-    output = open_live_output(chosen.output, width, height, options.fps, chosen.port)
+    output = open_live_output(live_options.output, width, height, options.fps, live_options.port)
     try:
         print(f"showing {portrait.source} in {output.where}; Ctrl-C ends it", flush=True)
         print(run_live(portrait, sound, output.show, options).text)
@@ -71,7 +72,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_options(parser.add_argument_group("pictures"), LiveOptions)
     motion = parser.add_argument_group("motion")
     add_options(motion, MotionOptions)
-    add_points(motion)
+    add_options(motion, PointFiles, skip=("gain_points",))
     add_style(parser)
     add_face(parser)
 

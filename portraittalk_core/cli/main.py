@@ -34,8 +34,8 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """Help formatter that keeps the examples' line breaks and shows defaults where they say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        said = action.default is None or action.default is False or "default:" in (action.help or "")
-        return action.help if said else super()._get_help_string(action)
+        has_default = action.default is None or action.default is False or "default:" in (action.help or "")
+        return action.help if has_default else super()._get_help_string(action)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,21 +6,19 @@ The library is imported inside the functions, so that ``--help`` need not wait f
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
-from ..media.text_files import read_text
 from ..motion.dub_options import OF_THE_FILM
 from ..motion.options import MotionOptions
+from ..motion.point_files import PointFiles
 from ..options import options_of
 from .arguments import add_file, add_options, given_options, options_from
 from .style import chosen_statistics, engine_with_style
 
 if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
-    from ..types import Speech
 
 
 def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
@@ -28,9 +26,7 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     group = parser.add_argument_group("motion")
     add_options(group, MotionOptions, skip=OF_THE_FILM if filmed else ())
     if not filmed:
-        points = "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain"
-        add_file(group, "--gain-points", "IN.json", points, False)
-        add_points(group)
+        add_options(group, PointFiles)
     group = parser.add_argument_group("motion engine")
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
@@ -38,14 +34,6 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     for spec in engine_specs():
         if spec.options is not None:
             add_options(group, spec.options)
-
-
-def add_points(group: argparse._ArgumentGroup) -> None:
-    """Add files of what emotions and gaze do over time."""
-    points = "emotions over time, as [[seconds, emotion, strength], …]; times --emotion-strength"
-    add_file(group, "--emotion-points", "IN.json", points, False)
-    points = "gaze over time, as [[seconds, yaw, pitch], …], degrees; added to --gaze-yaw and --gaze-pitch"
-    add_file(group, "--gaze-points", "IN.json", points, False)
 
 
 def _engine_help() -> str:
@@ -76,30 +64,12 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     spec = next((spec for spec in engine_specs() if spec.name == engine.name), None)
     taken = {file.option for file in spec.files} if spec else {"encoder", "face_model"}
     unused = [name for name in ("encoder", "face_model") if getattr(files, name) is not None and name not in taken]
-    others = [s.options for s in engine_specs() if s.name in files.options and s.name != engine.name]
+    other_options = [s.options for s in engine_specs() if s.name in files.options and s.name != engine.name]
     flags = ["--" + name.replace("_", "-") for name in unused]
-    flags += [option.flag for kind in others for option in options_of(kind) if getattr(args, option.column) is not None]
+    flags += [
+        option.flag for kind in other_options for option in options_of(kind) if getattr(args, option.column) is not None
+    ]
     if flags:
         flags = " and ".join(flags)
         raise InputError(f"{flags} cannot be used with the engine {engine.name}; leave it out, or give its --engine.")
     return engine_with_style(args, engine)
-
-
-def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech | None = None) -> MotionOptions:
-    """The options with the gain of every frame of a speech, the emotions and the gaze of files of control points."""
-    from ..motion.expression import emotion_points
-    from ..motion.gain import gain_curve
-    from ..motion.gaze import gaze_points
-    from ..motion.points import MAX_POINTS_BYTES
-
-    if (path := getattr(args, "gain_points", None)) is not None:  # a filmed face has none
-        text = read_text(path, "the gain points", "give a JSON file", MAX_POINTS_BYTES)
-        curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
-        options = dataclasses.replace(options, gain_curve=curve)
-    if (path := getattr(args, "emotion_points", None)) is not None:
-        text = read_text(path, "the emotion points", "give a JSON file", MAX_POINTS_BYTES)
-        options = dataclasses.replace(options, emotion_points=tuple(emotion_points(text)))
-    if (path := getattr(args, "gaze_points", None)) is not None:
-        text = read_text(path, "the gaze points", "give a JSON file", MAX_POINTS_BYTES)
-        options = dataclasses.replace(options, gaze_points=tuple(gaze_points(text)))
-    return options

@@ -32,4 +32,5 @@ def portraits_from(args: argparse.Namespace, faces: list[int | FaceChoice]) -> l
 
     picture = load_picture(args.portrait)
     with open_chosen_mesh(args) as mesh:
-        return [find_portrait(picture, face, args.face_order, source=args.portrait.name, mesh=mesh) for face in faces]
+        how = {"face_order": args.face_order, "source": args.portrait.name, "is_chosen": len(faces) > 1}
+        return [find_portrait(picture, face, mesh=mesh, **how) for face in faces]

@@ -9,7 +9,8 @@ from pathlib import Path
 from ..errors import InputError
 from ..motion.dub_options import OF_THE_FILM
 from ..motion.options import MotionOptions
-from ..options import option_of
+from ..motion.point_files import PointFiles
+from ..options import option_of, options_of
 from ..renderers.contract import FILM, PORTRAIT
 from .arguments import add_file
 
@@ -67,9 +68,7 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
 
 def _refuse_for_films(args: argparse.Namespace) -> None:
     flags = [option_of(MotionOptions, name).flag for name in OF_THE_FILM if getattr(args, name, None) is not None]
-    points = {"--gain-points": "gain_points", "--emotion-points": "emotion_points"}
-    points["--gaze-points"] = "gaze_points"
-    flags += [flag for flag, name in points.items() if getattr(args, name, None) is not None]
+    flags += [file.flag for file in options_of(PointFiles) if getattr(args, file.column, None) is not None]
     flags += ["--driving"] if getattr(args, "driving", None) is not None else []
     if flags:
         name = Path(args.video).name

@@ -260,13 +260,13 @@ def _measured_style(
 ) -> StylePrior:  # fmt: skip
     from ..style.reference import Reference, speech_pieces, style_of
 
-    given = () if args is None or args.coefficients is None else (_given_coefficients(args),)
+    coefficients = () if args is None or args.coefficients is None else (_given_coefficients(args),)
     if video is None:
         from ..media.audio import load_speech
 
         sounds = () if speech is None else (load_speech(speech),)
         source = (speech or args.coefficients).name
-        return style_of(Reference((), sounds, source, given), use, extractor, _encoder(args))
+        return style_of(Reference((), sounds, source, coefficients), use, extractor, _encoder(args))
     from ..media.audio import load_speech
     from ..media.video_read import probe_video
 
@@ -274,7 +274,7 @@ def _measured_style(
     has_sound = extractor is not None and extractor.hears and probe_video(video).has_sound
     sound = speech if speech is not None else video if has_sound else None
     sounds = () if sound is None else speech_pieces(load_speech(sound), pieces)
-    reference = Reference(tuple(track for _, track in pieces), sounds, video.name, given or measured)
+    reference = Reference(tuple(track for _, track in pieces), sounds, video.name, coefficients or measured)
     return style_of(reference, use, extractor, _encoder(args))
 
 

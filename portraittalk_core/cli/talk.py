@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..motion.dub_options import DubOptions
+from ..motion.point_files import PointFiles
+from ..options import columns_of
 from ..renderers.contract import PORTRAIT
 from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, speeches, video_sound
 from .arguments import (
@@ -22,7 +24,7 @@ from .arguments import (
     open_chosen_mesh,
     options_from,
 )
-from .motion import add_motion, motion_engine, motion_options, with_points
+from .motion import add_motion, motion_engine, motion_options
 from .portrait import portraits_from
 from .progress import progress_bar
 from .renderers import add_renderer, check_video_output, flags_named, open_renderer, renderer_options
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from ..renderers.write import RenderResult
 
     Made = Callable[..., RenderResult]
-
-POINTS = ("gain_points", "emotion_points", "gaze_points")
 
 EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech hello.wav --out hello.mp4
@@ -72,10 +72,10 @@ def talk_portrait(args: argparse.Namespace) -> None:
     make = _talk_alone if len(faces) == 1 else _talk_together
     check_sounds(args)
     with flags_named():
-        made = make(args, faces, options)
+        render = make(args, faces, options)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         more = {"engine": engine, "renderer": renderer, "style": chosen_style(args), "crf": args.crf}
-        result = made(**more, callbacks=Callbacks(on_progress, sections=sections))
+        result = render(**more, callbacks=Callbacks(on_progress, sections=sections))
     print_result(result, time.perf_counter() - started)
 
 
@@ -86,7 +86,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
 
     sound = chosen_sound(args)
     speech = load_speech(sound)
-    options = with_points(options, args, speech)
+    options = options_from(args, PointFiles).read_into(options, speech)
     portrait = portraits_from(args, faces)[0]
     more = {"sound": sound, "driving": driving_film(args), "film_end": options_from(args, DubOptions).film_end}
     return partial(make_talk, portrait, speech, args.out, options, **more)
@@ -94,7 +94,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
 
 def _talk_together(args: argparse.Namespace, faces: list[int | FaceChoice], options: MotionOptions) -> Made:
     """What makes the video of several speaking faces of one picture."""
-    alone = [flag for flag in ("driving", *POINTS) if getattr(args, flag, None) is not None]
+    alone = [flag for flag in ("driving", *columns_of(PointFiles)) if getattr(args, flag, None) is not None]
     if alone:
         flags = ", ".join("--" + flag.replace("_", "-") for flag in alone)
         raise InputError(f"{flags} moves one face, and --also names several; leave one of them out.")

@@ -113,8 +113,8 @@ def _check_used(args: argparse.Namespace) -> None:
     heeded = (
         ("config",) if args.what != "mouth" or args.config is not None else OF_SPEAKER if args.videos else OF_SCRATCH
     )
-    given = [name for name in ("config", *OF_SPEAKER, "corpus", "hours") if getattr(args, name) is not None]
-    if unused := ["--" + name for name in given if name not in heeded]:
+    names = [name for name in ("config", *OF_SPEAKER, "corpus", "hours") if getattr(args, name) is not None]
+    if unused := ["--" + name for name in names if name not in heeded]:
         way = "with --config" if args.config is not None else f"with{'' if args.videos else 'out'} --videos"
         which = f"train {args.what}" if args.what != "mouth" else f"train mouth {way}"
         raise InputError(f"{', '.join(unused)} cannot be used in {which}; leave it out.")

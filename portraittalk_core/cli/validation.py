@@ -74,10 +74,10 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 def _check_folder(action: OutputAction, out: Path, inputs: list[tuple[argparse.Action, Path]]) -> None:
     for other, path in inputs:
         if path.is_dir() and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
-            where = "is also" if is_same_file(path, out) else "holds"
+            relation = "is also" if is_same_file(path, out) else "holds"
             raise InputError(
-                f"the folder {out} ({_name(action)}) {where} the input {path} ({_name(other)}); choose a folder of its "
-                "own, so that what is made is never taken for what is read."
+                f"the folder {out} ({_name(action)}) {relation} the input {path} ({_name(other)}); choose a folder of "
+                "its own, so that what is made is never taken for what is read."
             )
 
 

@@ -45,11 +45,11 @@ class BoxChoice:
         """See `FaceChoice`."""
         if not len(faces_px):
             return None
-        found, box = face_box_px(faces_px), torch.tensor(self.box)
-        shared = (torch.minimum(found[:, 2:], box[2:]) - torch.maximum(found[:, :2], box[:2])).clamp(min=0).prod(1)
-        own, whole = (found[:, 2:] - found[:, :2]).prod(1), (box[2:] - box[:2]).prod()
-        alike = shared / (own + whole - shared)
-        alike[shared / own.clamp(min=1e-6) < LEAST_OVERLAP] = -1.0
+        boxes, box = face_box_px(faces_px), torch.tensor(self.box)
+        shared = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(min=0).prod(1)
+        area, box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1), (box[2:] - box[:2]).prod()
+        alike = shared / (area + box_area - shared)
+        alike[shared / area.clamp(min=1e-6) < LEAST_OVERLAP] = -1.0
         best = int(alike.argmax())
         return best if float(alike[best]) > 0 else None
 

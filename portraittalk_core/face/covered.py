@@ -59,8 +59,8 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
         for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS)
     )
     over, under = points[_without_ends(topo.OUTER_UPPER_LIP)], points[_without_ends(topo.OUTER_LOWER_LIP)]
-    above = colours(torch.cat([over - away * down for away in ABOVE]))
-    below = colours(torch.cat([under + away * down for away in BELOW]))
+    above = colours(torch.cat([over - step * down for step in ABOVE]))
+    below = colours(torch.cat([under + step * down for step in BELOW]))
     inner = [points[_without_ends(chain)] for chain in (topo.INNER_UPPER_LIP, topo.INNER_LOWER_LIP)]
     between = colours((inner[0] + inner[1]) / 2)
     skin = colours(points[list(SKIN)], SKIN_SAMPLE).median(0).values[None]

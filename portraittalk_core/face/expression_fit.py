@@ -41,14 +41,14 @@ def fit_expressions(
     frames = torch.cat(valid_points)
     if not len(frames):
         raise NoFaceError("no frame shows the face whose expression is to be measured; choose another video.")
-    looks = torch.linspace(0, len(frames) - 1, min(NUM_LOOKS, len(frames))).round().long()
-    identity = torch.stack([fit_face(model, frames[look]).identity for look in looks]).mean(0)
-    known = replace(model, mean=model.mean + model.identity @ identity, identity=model.identity[:, :, :0])
+    sampled = torch.linspace(0, len(frames) - 1, min(NUM_LOOKS, len(frames))).round().long()
+    identity = torch.stack([fit_face(model, frames[look]).identity for look in sampled]).mean(0)
+    person = replace(model, mean=model.mean + model.identity @ identity, identity=model.identity[:, :, :0])
     done, fitted = 0, []
     for track, points in zip(tracks, valid_points, strict=True):
         rows = []
         for face in points:
-            rows.append(fit_face(known, face).expression.float())
+            rows.append(fit_face(person, face).expression.float())
             done += 1
             if on_progress:
                 on_progress(done, len(frames))

@@ -34,9 +34,9 @@ def lids_fit(picture: Tensor, points_px: Tensor) -> bool:
     shares = []
     for eye, (upper, lower) in zip(eyes, (RIGHT_EYE, LEFT_EYE), strict=True):
         down = torch.stack([-eye.along[1], eye.along[0]])
-        away = AWAY * max(eye.gap, 0.25 * eye.width) * down
+        reach = AWAY * max(eye.gap, 0.25 * eye.width) * down
         aside = ASIDE * eye.width * eye.along
-        above, below = points[list(upper[2:-2])] - away, points[list(lower[2:-2])] + away
+        above, below = points[list(upper[2:-2])] - reach, points[list(lower[2:-2])] + reach
         corners = torch.stack([points[upper[0]] - aside, points[upper[-1]] + aside])
         around = mean_colours(picture, torch.cat([above, below, corners]), 0.06 * eye.width)
         level = around @ light

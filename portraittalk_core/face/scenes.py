@@ -51,16 +51,16 @@ class SceneFinder:
 
     def scenes(self) -> Tensor:
         """(T,) int64 number of each picture's scene, from 0."""
-        before, over = torch.tensor(self._before), torch.tensor(self._over)
+        differences, over = torch.tensor(self._before), torch.tensor(self._over)
         cuts = torch.tensor(self._jumps, dtype=torch.bool)
-        for at in torch.nonzero(before > MIN_CUT).flatten().tolist():
+        for at in torch.nonzero(differences > MIN_CUT).flatten().tolist():
             low = max(1, at - AROUND)
-            others = torch.cat([before[low:at], before[at + 1 : at + 1 + AROUND]])
-            usual = float(others.median()) if len(others) else 0.0
+            neighbours = torch.cat([differences[low:at], differences[at + 1 : at + 1 + AROUND]])
+            usual = float(neighbours.median()) if len(neighbours) else 0.0
             # a flash lasts a frame: what follows it is what was before it
-            flash = at + 1 < len(before) and bool(over[at + 1] < before[at] / 2)
-            after_flash = at > 1 and bool(over[at] < before[at - 1] / 2)
-            cuts[at] |= bool(before[at] > OUTSTANDING * usual) and not flash and not after_flash
+            flash = at + 1 < len(differences) and bool(over[at + 1] < differences[at] / 2)
+            after_flash = at > 1 and bool(over[at] < differences[at - 1] / 2)
+            cuts[at] |= bool(differences[at] > OUTSTANDING * usual) and not flash and not after_flash
         return cuts.long().cumsum(0)
 
 
@@ -120,6 +120,6 @@ def _small(picture: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(picture[::step, ::step].permute(2, 0, 1)[None].float(), CELLS)[0]
 
 
-def _jumped(before: Tensor, after: Tensor) -> bool:
-    size = (before[:, :2].amax(0) - before[:, :2].amin(0)).max()
-    return bool((after[:, :2].mean(0) - before[:, :2].mean(0)).norm() > JUMP * size)
+def _jumped(previous: Tensor, current: Tensor) -> bool:
+    size = (previous[:, :2].amax(0) - previous[:, :2].amin(0)).max()
+    return bool((current[:, :2].mean(0) - previous[:, :2].mean(0)).norm() > JUMP * size)

@@ -45,11 +45,11 @@ def draw_sketch(
     canvas_px = torch.full((count, 2), size) if crop_px is None else _canvas_px(crop_px, size)
     place = {point: at for at, point in enumerate(LIP_POINTS)}
     ends = torch.tensor([[place[one], place[other]] for one, other in edges])
-    drawn = torch.empty(count, 1, size, size)
+    sketches = torch.empty(count, 1, size, size)
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        drawn[block] = _drawn(points01[block].double().cpu(), canvas_px[block], ends, size)
-    return drawn.expand(-1, 3, -1, -1)
+        sketches[block] = _drawn(points01[block].double().cpu(), canvas_px[block], ends, size)
+    return sketches.expand(-1, 3, -1, -1)
 
 
 def _canvas_px(crop_px: Tensor, size: int) -> Tensor:
@@ -66,12 +66,12 @@ def _drawn(points: Tensor, canvas_px: Tensor, ends: Tensor, size: int) -> Tensor
     canvas[frames, 0, y, x] = GREY
     if bool((canvas_px == size).all()):
         return canvas
-    drawn = torch.empty(len(points), 1, size, size)
+    sketches = torch.empty(len(points), 1, size, size)
     for shape in canvas_px.unique(dim=0):
-        own = (canvas_px == shape).all(1)
-        part = canvas[own, :, : int(shape[1]), : int(shape[0])]
-        drawn[own] = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)
-    return drawn
+        mask = (canvas_px == shape).all(1)
+        part = canvas[mask, :, : int(shape[1]), : int(shape[0])]
+        sketches[mask] = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)
+    return sketches
 
 
 def _line_pixels(points: Tensor, canvas_px: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:

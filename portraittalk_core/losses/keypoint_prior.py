@@ -32,7 +32,7 @@ def keypoint_prior_loss(keypoints: Tensor, apart: float = APART, depth: float = 
     """
     points = check_shape(keypoints, "B K 3", "keypoints").float()
     squared = (points[:, :, None] - points[:, None]).square().sum(-1)
-    others = ~torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
-    others[:num_guided, :num_guided] = False
-    near = (apart - squared).clamp(min=0) * others
-    return (near.sum((1, 2)) + (points[..., 2].mean(1) - depth).abs()).mean()
+    off_diagonal = ~torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
+    off_diagonal[:num_guided, :num_guided] = False
+    cost = (apart - squared).clamp(min=0) * off_diagonal
+    return (cost.sum((1, 2)) + (points[..., 2].mean(1) - depth).abs()).mean()

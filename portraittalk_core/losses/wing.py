@@ -16,19 +16,19 @@ from ..checks import check_shape
 WIDTH_PX, CURVATURE_PX = 10.0, 2.0
 
 
-def wing_loss(found: Tensor, wanted: Tensor, width: float = WIDTH_PX, curvature: float = CURVATURE_PX) -> Tensor:
+def wing_loss(predicted: Tensor, target: Tensor, width: float = WIDTH_PX, curvature: float = CURVATURE_PX) -> Tensor:
     """Mean wing loss of points (..., 2), both in pixels; a scalar, float32.
 
     Args:
-        found: points that learn.
-        wanted: where they should be, of the same shape.
+        predicted: points that learn.
+        target: where they should be, of the same shape.
         width: w, from which on an error counts as it is.
         curvature: ε, how steep small errors are.
 
     Raises:
         ShapeError: other shapes.
     """
-    check_shape(wanted, " ".join(str(n) for n in found.shape), "wanted points")
-    away = (found.float() - wanted.float()).abs()
+    check_shape(target, " ".join(str(n) for n in predicted.shape), "wanted points")
+    distance = (predicted.float() - target.float()).abs()
     offset = width - width * math.log1p(width / curvature)
-    return torch.where(away < width, width * torch.log1p(away / curvature), away - offset).mean()
+    return torch.where(distance < width, width * torch.log1p(distance / curvature), distance - offset).mean()

@@ -132,8 +132,8 @@ def _to_mono(blocks: Iterable[Block], name: str, num_wanted: int | None = None) 
 
 def _speech(waveform: Tensor, source: str, seconds: float) -> Tensor:
     if seconds < MIN_SPEECH_S or not len(waveform):
-        held = beyond(seconds, MIN_SPEECH_S, digits=3)
-        raise InputError(f"{source} holds {held} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
+        length = beyond(seconds, MIN_SPEECH_S, digits=3)
+        raise InputError(f"{source} holds {length} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
     if max(-waveform.min(), waveform.max()) < SILENT_PEAK:
         log.warning("%s is silent (%.1f s); the mouth will stay closed.", source, seconds)
     num_samples = round(seconds * SPEECH_RATE_HZ)  # the resampler may give a few more or less

@@ -57,21 +57,19 @@ def check_path(path: Path) -> os.stat_result:
     Raises:
         MediaError: it does not exist, is a loop of links, or the name cannot be one.
     """
-    shown = str(path).replace("\0", "\\0")
+    name = str(path).replace("\0", "\\0")
     try:
         return os.stat(path)
     except ValueError as error:  # the only one Python raises for a path itself
-        raise MediaError(
-            f"{shown} is no name of a file: it holds characters that none can hold; correct it."
-        ) from error
+        raise MediaError(f"{name} is no name of a file: it holds characters that none can hold; correct it.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(f"{shown} does not exist; check the path.") from error
+        raise MediaError(f"{name} does not exist; check the path.") from error
     except OSError as error:
         what = {
             errno.ELOOP: "is a link that leads back to itself; give the file that is meant",
             errno.ENAMETOOLONG: "cannot exist: the name is too long; check the path",
         }.get(error.errno, f"cannot be read ({error.strerror or error}); check its permissions")
-        raise MediaError(f"{shown} {what}.") from error
+        raise MediaError(f"{name} {what}.") from error
 
 
 def check_readable(path: Path) -> Path:

@@ -35,27 +35,30 @@ def resized(picture: Tensor, width: int, height: int) -> Tensor:
     """
     check_picture(picture, "the picture to resize")
     pixels = picture.cpu().numpy().astype(np.int64)
-    left, right, near, far = _places(pixels.shape[1], width, stops=True)
-    rows = pixels[:, left] * near[:, None] + pixels[:, right] * far[:, None] >> DROPPED_BITS
-    upper, lower, near, far = _places(pixels.shape[0], height, stops=False)
-    sums = (near[:, None, None] * rows[upper] >> SUM_BITS) + (far[:, None, None] * rows[lower] >> SUM_BITS)
+    left, right, low_weight, high_weight = _places(pixels.shape[1], width, stops=True)
+    rows = pixels[:, left] * low_weight[:, None] + pixels[:, right] * high_weight[:, None] >> DROPPED_BITS
+    upper, lower, low_weight, high_weight = _places(pixels.shape[0], height, stops=False)
+    sums = (low_weight[:, None, None] * rows[upper] >> SUM_BITS) + (
+        high_weight[:, None, None] * rows[lower] >> SUM_BITS
+    )
     rounded = sums + (1 << LAST_BITS - 1) >> LAST_BITS
     return torch.from_numpy(rounded.clip(0, 255).astype(np.uint8))
 
 
-def _places(length: int, wanted: int, stops: bool) -> tuple[np.ndarray, ...]:
+def _places(length: int, num_out: int, stops: bool) -> tuple[np.ndarray, ...]:
     """The two pixels between which each of the wanted ones lies, and their weights.
 
     Beyond the ends a pixel stands for both. Along rows all weight is its first then (`stops`); along columns the two
     are rounded on their own.
     """
-    at = ((np.arange(wanted) + 0.5) * (length / wanted) - 0.5).astype(np.float32)
+    at = ((np.arange(num_out) + 0.5) * (length / num_out) - 0.5).astype(np.float32)
     first = np.floor(at).astype(np.int64)
     share = at - first.astype(np.float32)
     if stops:
         share[(first < 0) | (first >= length - 1)] = 0
-    near, far = (np.rint(part * np.float32(WEIGHT)).astype(np.int64) for part in (np.float32(1) - share, share))
-    return first.clip(0, length - 1), (first + 1).clip(0, length - 1), near, far
+    shares = (np.float32(1) - share, share)
+    low_weight, high_weight = (np.rint(part * np.float32(WEIGHT)).astype(np.int64) for part in shares)
+    return first.clip(0, length - 1), (first + 1).clip(0, length - 1), low_weight, high_weight
 
 
 def blurred(mask: Tensor, size: int, sigma: float) -> Tensor:
@@ -167,17 +170,17 @@ class _Side:
 
     def go_on(self, y: int, left: int) -> int:
         """Turn to the next corner below row y; how many corners of both sides are left, −1 if there is none."""
-        here = self._at
+        vertex = self._at
         while left > 0:
             left -= 1
-            there = (here + self._way) % len(self._points)
-            if self._points[there][1] > y:
-                rows = self._points[there][1] - y
-                across = (self._points[there][0] - self._points[here][0] << SUB + 1) + rows
-                self._x, self._at, self.ends_at = self._points[here][0] << SUB, there, self._points[there][1]
+            following = (vertex + self._way) % len(self._points)
+            if self._points[following][1] > y:
+                rows = self._points[following][1] - y
+                across = (self._points[following][0] - self._points[vertex][0] << SUB + 1) + rows
+                self._x, self._at, self.ends_at = self._points[vertex][0] << SUB, following, self._points[following][1]
                 self._slope = abs(across) // (2 * rows) * (1 if across >= 0 else -1)
                 return left
-            here = there
+            vertex = following
         return -1
 
     def step(self) -> int:

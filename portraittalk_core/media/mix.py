@@ -128,15 +128,15 @@ class _Phases:
         return np.concatenate(pieces, 1) if pieces else np.zeros((1, 0), np.float32)
 
     def _piece(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        before, count = self._signs, samples.shape[1]
+        signs, count = self._signs, samples.shape[1]
         weighted = samples * self._weights[:, None]
         self._powers = self._powers * math.exp(-count / (PHASE_S * rate)) + weighted @ weighted.T
         self._signs = self._chosen()
         gains = (self._signs * self._weights).astype(np.float32)
         mixed = gains @ samples
-        if self._begun and before is not self._signs:
+        if self._begun and signs is not self._signs:
             fade = np.linspace(1, 0, min(count, max(1, round(FADE_S * rate))), dtype=np.float32)
-            other = (before * self._weights).astype(np.float32) @ samples[:, : len(fade)]
+            other = (signs * self._weights).astype(np.float32) @ samples[:, : len(fade)]
             mixed[: len(fade)] += fade * (other - mixed[: len(fade)])
         self._begun = True
         return mixed[None]

@@ -48,8 +48,8 @@ class PictureConverter:
         except (av.FFmpegError, OSError, ValueError):  # colours stated that FFmpeg does not convert, or damaged
             rgb = self._reformatted(_without_colours(frame), kind)
         if encoding.name:
-            said = "%s is %s; its colours are converted to those of ordinary video (BT.709, SDR)."
-            warn_once(log, said, self.path, encoding.name)
+            message = "%s is %s; its colours are converted to those of ordinary video (BT.709, SDR)."
+            warn_once(log, message, self.path, encoding.name)
             rgb = to_bt709(rgb, encoding)
         picture = torch.from_numpy(rgb)
         turns = round(frame.rotation / 90) % 4

@@ -46,10 +46,10 @@ def summed_sounds(sources: Sequence[Source], at_most_s: float | None = None) -> 
         raise InputError("there is no sound to sum; give at least one.")
     total = np.zeros((CHANNELS, 0), np.float32)
     for source in sources:
-        one = _read(source, at_most_s)
-        length = max(one.shape[1], total.shape[1])
+        samples = _read(source, at_most_s)
+        length = max(samples.shape[1], total.shape[1])
         total = _padded(total, length)
-        total[:, : one.shape[1]] += one
+        total[:, : samples.shape[1]] += samples
     peak = float(np.abs(total).max(initial=0.0))
     return torch.from_numpy(total / max(1.0, peak)), RATE_HZ
 
@@ -63,14 +63,14 @@ def _read(source: Source, at_most_s: float | None) -> np.ndarray:
 
 def _mixed(blocks: Iterator[Block], at_most_s: float | None) -> np.ndarray:
     """(2, N) of blocks at `RATE_HZ`."""
-    most, read, parts = None if at_most_s is None else round(at_most_s * RATE_HZ), 0, []
+    limit, read, parts = None if at_most_s is None else round(at_most_s * RATE_HZ), 0, []
     for block in mix_blocks(blocks, CHANNELS, RATE_HZ):
         parts.append(block)
         read += block.shape[1]
-        if most is not None and read >= most:
+        if limit is not None and read >= limit:
             break
-    whole = np.concatenate(parts, 1) if parts else np.zeros((CHANNELS, 0), np.float32)
-    return whole if most is None else whole[:, :most]
+    samples = np.concatenate(parts, 1) if parts else np.zeros((CHANNELS, 0), np.float32)
+    return samples if limit is None else samples[:, :limit]
 
 
 def _padded(samples: np.ndarray, length: int) -> np.ndarray:

@@ -241,8 +241,8 @@ def _format_of(stream: AudioStream, path: Path) -> tuple[int, int]:
     """Sampling rate in Hz and number of channels of a track that can be decoded."""
     codec = stream.codec_context
     if codec is None or not codec.channels:
-        said = "has no channels" if codec else "is in a format that cannot be decoded"
-        raise MediaError(f"the sound of {path} {said}; export it again, such as a WAV or MP3.")
+        reason = "has no channels" if codec else "is in a format that cannot be decoded"
+        raise MediaError(f"the sound of {path} {reason}; export it again, such as a WAV or MP3.")
     return _check_rate(codec.sample_rate, path), codec.channels
 
 

@@ -16,16 +16,16 @@ def tee(items: Iterable[T]) -> tuple[Iterator[T], Iterator[T]]:
     """
     source, ahead = iter(items), (deque(), deque())  # what the other one has read and this one has not
 
-    def reader(own: deque[T], other: deque[T]) -> Iterator[T]:
+    def reader(queue: deque[T], other: deque[T]) -> Iterator[T]:
         while True:
-            if not own:
+            if not queue:
                 try:
                     item = next(source)
                 except StopIteration:
                     return
-                own.append(item)
+                queue.append(item)
                 other.append(item)
                 del item
-            yield own.popleft()
+            yield queue.popleft()
 
     return reader(*ahead), reader(*reversed(ahead))

@@ -112,10 +112,10 @@ def is_published_i3d(content: bytes) -> bool:
 def _published_i3d(path: Path) -> Shapes:
     """A mark in the place of shapes if the file is the published I3D; nothing in it is loaded."""
     try:
-        known = path.stat().st_size in I3D_FILES.values() and file_digest(path) in I3D_FILES
+        is_public = path.stat().st_size in I3D_FILES.values() and file_digest(path) in I3D_FILES
     except OSError:
         return {}
-    return {_PUBLISHED: ()} if known else {}
+    return {_PUBLISHED: ()} if is_public else {}
 
 
 def _is_program(path: Path) -> bool:

@@ -149,8 +149,8 @@ def _carried_mouths(  # noqa: PLR0913 - what `dub_track` is given
     faces, start = _SceneFaces(driving, scenes), 0
     for spoken in engine.spans(speech, faces.first, options, on_progress):
         for begin, end in _within_scenes(scenes, start, start + len(spoken)):
-            said, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
-            yield with_mouth(driving.slice(begin, end), said, reference, share)
+            speaking, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
+            yield with_mouth(driving.slice(begin, end), speaking, reference, share)
         start += len(spoken)
 
 
@@ -159,8 +159,8 @@ class _SceneFaces:
 
     def __init__(self, driving: LandmarkTrack, scenes: Tensor) -> None:
         self._driving, self._scenes = driving, scenes
-        seen = scenes[driving.valid]
-        self._first = int(seen[0]) if len(seen) else 0
+        valid_scenes = scenes[driving.valid]
+        self._first = int(valid_scenes[0]) if len(valid_scenes) else 0
         self._rigs: dict[int, FaceRig] = {}
         self._scene, self._face = -1, (self.first, mouth_share(self.first))
 
@@ -187,10 +187,10 @@ class _SceneFaces:
         for number in (self._first, scene):
             if number not in self._rigs:
                 self._rigs[number] = make_rig(self._at_rest(number))
-        here, there = self._rigs[self._first], self._rigs[scene]
+        source, target = self._rigs[self._first], self._rigs[scene]
         axes, origin, unit = face_axes(self.first.points_px[0])
-        said = (spoken.points_px - origin) @ axes.T / unit - here.rest - here.close
-        placed = there.to_px(there.rest + there.close + said)
+        displacement = (spoken.points_px - origin) @ axes.T / unit - source.rest - source.close
+        placed = target.to_px(target.rest + target.close + displacement)
         return LandmarkTrack.from_px(placed, spoken.width, spoken.height, spoken.fps)
 
 
@@ -211,10 +211,12 @@ def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
     steps = math.ceil(FADE_S * fps)
     weight = torch.full((len(valid),), steps + 1.0)
     for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
-        near = slice(max(0, at), max(0, len(valid) + min(0, at)))
-        far = slice(max(0, -at), max(0, len(valid) - max(0, at)))
-        hidden = ~valid[far] & (scenes[far] == scenes[near])
-        weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
+        target_frames = slice(max(0, at), max(0, len(valid) + min(0, at)))
+        source_frames = slice(max(0, -at), max(0, len(valid) - max(0, at)))
+        hidden = ~valid[source_frames] & (scenes[source_frames] == scenes[target_frames])
+        weight[target_frames] = torch.where(
+            hidden, weight[target_frames].clamp(max=float(abs(at))), weight[target_frames]
+        )
     return weight / (steps + 1)
 
 

@@ -146,8 +146,8 @@ def action_shapes(rest: Tensor, lips: dict[str, Tensor]) -> Tensor:
         (13, 478, 3) displacements at amount 1.
     """
     # who smiles at rest stops smiling first
-    own = max(0.0, float(smile(stabilised(rest[None]))[0]))
-    sulk = -SULK_DOWN * lips["smile"] * torch.tensor([0.25, 1.0, 0.5]) - min(own, MOST_OWN_SMILE) * lips["smile"]
+    rest_smile = max(0.0, float(smile(stabilised(rest[None]))[0]))
+    sulk = -SULK_DOWN * lips["smile"] * torch.tensor([0.25, 1.0, 0.5]) - min(rest_smile, MOST_OWN_SMILE) * lips["smile"]
     shapes = {
         "inner brows": _brow_shape(rest, lambda inward: (0.0, -INNER_RISE * inward**1.5)),
         "outer brows": _brow_shape(rest, lambda inward: (0.0, -OUTER_RISE * (1 - inward) ** 0.7)),
@@ -205,10 +205,10 @@ def _lid_shape(rest: Tensor, upper_share: float, lower_share: float) -> Tensor:
                 x, y = float(rest[point, 0]), float(rest[point, 1])
                 if point in fixed or not left <= x <= right:
                     continue
-                beside = side * (y - float(edge[(edge[:, 0] - x).abs().argmin(), 1]))
-                if 0 <= beside < opening:
+                distance = side * (y - float(edge[(edge[:, 0] - x).abs().argmin(), 1]))
+                if 0 <= distance < opening:
                     across = math.sin(math.pi * (x - left) / (right - left))
-                    shape[point, 1] = share * opening * across * (1 - beside / opening)
+                    shape[point, 1] = share * opening * across * (1 - distance / opening)
     return shape
 
 

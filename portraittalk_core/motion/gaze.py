@@ -146,7 +146,7 @@ class Gaze:
         directions = self._still.expand(len(times_s), 2)
         if self._points:
             seconds, *angles = self._points
-            directions = directions + torch.stack([_interpolated(times_s, seconds, one) for one in angles], 1)
+            directions = directions + torch.stack([_interpolated(times_s, seconds, angle) for angle in angles], 1)
         if towards_deg is not None:
             directions = directions + min(self._amount, 1.0) * towards_deg
         if self._amount > 0:
@@ -207,8 +207,8 @@ def _looking(directions_deg: Tensor) -> Tensor:
 
 def _interpolated(times_s: Tensor, at_s: Tensor, values: Tensor) -> Tensor:
     """(T,) linear between points; of two at one time, the later one counts from there on."""
-    after = torch.searchsorted(at_s, times_s, right=True)
-    lower, upper = (after - 1).clamp(min=0), after.clamp(max=len(at_s) - 1)
+    position = torch.searchsorted(at_s, times_s, right=True)
+    lower, upper = (position - 1).clamp(min=0), position.clamp(max=len(at_s) - 1)
     share = ((times_s - at_s[lower]) / (at_s[upper] - at_s[lower]).clamp(min=1e-9)).clamp(0, 1)
     return torch.lerp(values[lower], values[upper], share).float()
 
@@ -231,9 +231,9 @@ def _point(entry: object, number: int) -> GazePoint:
     seconds, yaw, pitch = entry
     if not is_finite_number(seconds) or not 0 <= seconds <= 1e7:
         raise InputError(f"gaze point {number} must be at 0 s or later, not at {abbreviated(seconds)}.")
-    for name, value, most in (("yaw", yaw, MAX_GAZE_YAW), ("pitch", pitch, MAX_GAZE_PITCH)):
-        if not is_finite_number(value) or abs(value) > most:
+    for name, value, limit in (("yaw", yaw, MAX_GAZE_YAW), ("pitch", pitch, MAX_GAZE_PITCH)):
+        if not is_finite_number(value) or abs(value) > limit:
             raise InputError(
-                f"gaze point {number} must have a {name} from -{most} to {most} degrees, not {abbreviated(value)}."
+                f"gaze point {number} must have a {name} from -{limit} to {limit} degrees, not {abbreviated(value)}."
             )
     return float(seconds), float(yaw), float(pitch)

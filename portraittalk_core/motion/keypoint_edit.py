@@ -132,10 +132,10 @@ def head_edit(
     turn = check_finite(torch.tensor(turn_deg, dtype=torch.float32), "the head's turn")
     if bool((gains == 1).all()) and not turn.any():
         return track
-    seen = track.valid if track.valid.any() else torch.ones_like(track.valid)
+    valid = track.valid if track.valid.any() else torch.ones_like(track.valid)
 
     def scaled(values: Tensor) -> Tensor:
-        middle = values[seen].mean(0).expand_as(values)
+        middle = values[valid].mean(0).expand_as(values)
         return torch.lerp(middle, values, gains.reshape(-1, *[1] * (values.ndim - 1)))
 
     result = with_head_angles(track, scaled(head_angles(track)) + turn)
@@ -156,8 +156,8 @@ def with_blinks(track: KeypointTrack, shut: Tensor, basis: ExpressionBasis | Non
     """
     shut = per_frame(check_shape(shut, "T", "the blinks"), len(track), "the blinks", 1.0)
     basis = basis or known_basis(track.layout)
-    own = basis.closure(in_head_axes(track) - rest_expression(track, basis)).clamp(0, 1)
-    return added(track, shut * (1 - own), basis.shutting)  # eyes that are shut already shut no further
+    closure = basis.closure(in_head_axes(track) - rest_expression(track, basis)).clamp(0, 1)
+    return added(track, shut * (1 - closure), basis.shutting)  # eyes that are shut already shut no further
 
 
 def added(track: KeypointTrack, amount: Tensor, direction: Tensor) -> KeypointTrack:
@@ -231,7 +231,7 @@ def composed(
     check_alike(track, other)
     for part in parts:
         check_choice(part, (*REGIONS, HEAD), "the part of a keypoint track")
-    ours, theirs = in_head_axes(track), in_head_axes(other)
+    ours, target = in_head_axes(track), in_head_axes(other)
     share = torch.zeros(track.num_keypoints)
     for part in parts:
         if part != HEAD:
@@ -239,7 +239,7 @@ def composed(
     head = other if HEAD in parts else track
     moved = (share > 0).expand(len(track), -1) if head is track else None
     valid = track.valid & other.valid if parts else track.valid
-    mixed = torch.lerp(ours, theirs, share.clamp(0, 1)[:, None].double())
+    mixed = torch.lerp(ours, target, share.clamp(0, 1)[:, None].double())
     return replace(with_expression(replace(head, expression=track.expression), mixed, moved), valid=valid)
 
 

@@ -117,12 +117,13 @@ def filled(track: KeypointTrack, how: str = "hold") -> KeypointTrack:
     check_choice(how, FILLS, "how frames without a face are filled")
     if not track.valid.any():
         raise InputError("no frame of this keypoint track shows a face; choose another video.")
-    at, seen = torch.arange(len(track)), torch.nonzero(track.valid).flatten()
-    position = torch.searchsorted(seen, at, right=True)
-    before, after = seen[(position - 1).clamp(min=0)], seen[position.clamp(max=len(seen) - 1)]
+    at, valid_frames = torch.arange(len(track)), torch.nonzero(track.valid).flatten()
+    position = torch.searchsorted(valid_frames, at, right=True)
+    previous = valid_frames[(position - 1).clamp(min=0)]
+    following = valid_frames[position.clamp(max=len(valid_frames) - 1)]
     if how == "hold":
-        return replace(in_order(track, before), valid=track.valid)
-    after = torch.where(track.valid, at, after)
-    share = (at - before).float() / (after - before).clamp(min=1)
-    share = torch.where((at < before) | track.valid, torch.zeros(()), share)
-    return replace(mixture(in_order(track, before), in_order(track, after), share.clamp(0, 1)), valid=track.valid)
+        return replace(in_order(track, previous), valid=track.valid)
+    following = torch.where(track.valid, at, following)
+    share = (at - previous).float() / (following - previous).clamp(min=1)
+    share = torch.where((at < previous) | track.valid, torch.zeros(()), share)
+    return replace(mixture(in_order(track, previous), in_order(track, following), share.clamp(0, 1)), valid=track.valid)

@@ -63,8 +63,8 @@ class Life:
         speaking = self._speaking(times_s, mouth)
         frames = slice(self._frames, self._frames + len(times_s))
         self._frames = frames.stop
-        others, towards = self._others(frames)
-        idle = self._idle.at(times_s, speaking, others, towards)
+        listening, towards = self._others(frames)
+        idle = self._idle.at(times_s, speaking, listening, towards)
         added, shoulders = _scaled(idle, self._head * self._options.idle_motion), None
         if self._breath is not None:
             full = self._options.breath * self._breath.at(times_s, speaking)
@@ -78,7 +78,7 @@ class Life:
 
     def _speaking(self, times_s: Tensor, mouth: MouthCurves) -> Tensor:
         """(T,) bool: whether the mouth moves, or did a moment ago."""
-        moves = torch.stack([getattr(mouth, name).abs() > least for name, least in SPEAKS.items()]).any(0)
+        moves = torch.stack([getattr(mouth, name).abs() > threshold for name, threshold in SPEAKS.items()]).any(0)
         speaking = []
         for time, moving in zip(times_s.tolist(), moves.tolist(), strict=True):
             self._moved_s = time if moving else self._moved_s

@@ -42,13 +42,15 @@ def listeners(
     rate = float(options.fps)
     listening = []
     for number in range(len(faces)):
-        others = spoken.clone()
-        others[number] = 0
-        away = (middles - middles[number]) / (FAR * units[number])
-        directions = away.clamp(-1, 1) * torch.tensor(LOOK_DEG)
-        looked_at = _looked_at(others > 0.5, spoken[number] > 0.5, round(REACTION_S * rate), round(STAYS_S * rate))
+        spoken_by_others = spoken.clone()
+        spoken_by_others[number] = 0
+        offsets = (middles - middles[number]) / (FAR * units[number])
+        directions = offsets.clamp(-1, 1) * torch.tensor(LOOK_DEG)
+        looked_at = _looked_at(
+            spoken_by_others > 0.5, spoken[number] > 0.5, round(REACTION_S * rate), round(STAYS_S * rate)
+        )
         towards = torch.where(looked_at[:, None] < 0, 0.0, directions[looked_at.clamp(min=0)])
-        listening.append(Listening(others.amax(0), towards))
+        listening.append(Listening(spoken_by_others.amax(0), towards))
     return listening
 
 
@@ -60,18 +62,18 @@ def _phrases(speech: Speech, gate_db: float, times_s: Tensor) -> Tensor:
     return sample_at(closed[0, 0], ACTIVITY_HZ, times_s).round() * (times_s < speech.seconds)
 
 
-def _looked_at(others: Tensor, speaks: Tensor, reaction: int, stays: int) -> Tensor:
+def _looked_at(others_speak: Tensor, speaks: Tensor, reaction: int, stays: int) -> Tensor:
     """(T,) which of the other faces somebody looks at; −1 where at none: while they speak, and in long silence.
 
     Args:
-        others: (N, T) bool: who of them speaks.
+        others_speak: (N, T) bool: who of them speaks.
         speaks: (T,) bool: whether they speak themselves.
         reaction: frames until they look.
         stays: frames of silence after which they look no more.
     """
     at, since, targets = -1, 0, []
     for frame in range(len(speaks)):
-        speaking = others[:, max(frame - reaction, 0)]
+        speaking = others_speak[:, max(frame - reaction, 0)]
         if bool(speaks[frame]):
             at = -1
         elif bool(speaking.any()):

@@ -25,6 +25,7 @@ SPAN = 64  # frames whose landmarks are made at once
 WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
+CORNER_TAKES = (1.0, 0.6, 0.25, 0.06)  # of a corner's way when the lips part, of it and of the columns beside it
 BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, and how far around them skin follows
 MAX_BROW = 2.0  # a style may raise them that much further
 LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
@@ -266,10 +267,11 @@ def _part_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
             shape[upper[ring], 1] = -UPPER_SHARE * carry_up * height
             shape[lower[ring], 1] = (1 - UPPER_SHARE) * carry_down * height
             shape[lower[ring], 2] = 0.1 * height
-    for upper, lower in (columns[0], columns[-1]):  # corners sink a little and come in
-        inward = -0.10 if upper[0] == topo.MOUTH_CORNERS[1] else 0.10
-        for point in (*upper, *lower):
-            shape[point] = torch.tensor([inward, 0.22, 0.0])
+    # corners sink a little and come in, and take what is beside them along
+    for column, share in enumerate(CORNER_TAKES):
+        for (upper, lower), inward in ((columns[column], 0.10), (columns[-1 - column], -0.10)):
+            for point in {*upper, *lower}:
+                shape[point] += share * torch.tensor([inward, 0.22, 0.0])
     return outline.spread_over(shape, jaw_way)
 
 

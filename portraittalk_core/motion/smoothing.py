@@ -118,21 +118,21 @@ def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
 
 def sample_blocks(blocks: Iterable[Tensor], rate_hz: float, times_s: Tensor) -> Iterator[Tensor]:
     """`sample_at` of a signal in blocks (m, C) at (T,) times, ascending: (n, C) blocks, together (T, C)."""
-    times, held, first = times_s.double() * rate_hz, None, 0  # times as places; `held` begins at sample `first`
+    times, buffered, first = times_s.double() * rate_hz, None, 0  # times as places; `buffered` begins at sample `first`
     for block in itertools.chain(blocks, [None]):
-        held = block if held is None else held if block is None else torch.cat([held, block])
-        last = first + len(held) - 1
+        buffered = block if buffered is None else buffered if block is None else torch.cat([buffered, block])
+        last = first + len(buffered) - 1
         # a place between two samples needs both; what lies beyond the signal, its end
         count = len(times) if block is None else int(torch.searchsorted(times, float(last)))
         if not count:
             continue
         at = times[:count].clamp(0, last)
         lower = at.floor().long().clamp(max=max(last - 1, 0))
-        share = (at - lower).to(held.dtype)[:, None]
+        share = (at - lower).to(buffered.dtype)[:, None]
         upper = (lower + 1).clamp(max=last)
-        yield held[lower - first] + share * (held[upper - first] - held[lower - first])
+        yield buffered[lower - first] + share * (buffered[upper - first] - buffered[lower - first])
         spare = max(0, min(int(lower[-1]), last - 1) - first)
-        held, first, times = held[spare:], first + spare, times[count:]
+        buffered, first, times = buffered[spare:], first + spare, times[count:]
 
 
 def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:

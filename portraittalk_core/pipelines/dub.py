@@ -143,10 +143,10 @@ def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:
         if len(again):
             covered[at : at + 1 + int(again[-1])] = True
     same = scenes[1:] == scenes[:-1]
-    beside = covered.clone()
-    beside[1:] |= covered[:-1] & same
-    beside[:-1] |= covered[1:] & same
-    return beside
+    adjacent = covered.clone()
+    adjacent[1:] |= covered[:-1] & same
+    adjacent[:-1] |= covered[1:] & same
+    return adjacent
 
 
 def _log_findings(name: str, scenes: Tensor, other_person: Tensor, covered: Tensor, fps: Fraction) -> None:

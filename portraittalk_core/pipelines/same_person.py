@@ -207,24 +207,24 @@ def follow_person(  # noqa: PLR0913 - what a film is, and what tells people apar
         The track, and (T,) bool: scenes that show somebody else.
     """
     points, valid = gathered(track.points, torch.arange(len(track))), track.valid.clone()
-    other, known = torch.zeros(len(track), dtype=torch.bool), None
+    other, reference = torch.zeros(len(track), dtype=torch.bool), None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
-        shown = next((found for index, found in seen.items() if int(scenes[index]) == scene), None)
-        if known is None:
-            known = _first_known(video, track, frames, people) if shown is None else shown
+        descriptor = next((found for index, found in seen.items() if int(scenes[index]) == scene), None)
+        if reference is None:
+            reference = _first_known(video, track, frames, people) if descriptor is None else descriptor
             continue
-        if shown is not None and people.likeness(shown, known) >= 0:
+        if descriptor is not None and people.likeness(descriptor, reference) >= 0:
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        if shown is None and bool(valid[index]):
-            shown = people.describe(picture, track.px_of(index))
-            if shown is not None and people.likeness(shown, known) >= 0:
+        if descriptor is None and bool(valid[index]):
+            descriptor = people.describe(picture, track.px_of(index))
+            if descriptor is not None and people.likeness(descriptor, reference) >= 0:
                 continue
-        place = _place_of(picture, known, people, mesh)
+        place = _place_of(picture, reference, people, mesh)
         if place is None:
-            other[frames] = shown is not None  # who cannot be described is taken as before
+            other[frames] = descriptor is not None  # who cannot be described is taken as before
             continue
         again = _tracked_again(video, track, frames, place, mesh, on_face)
         if again is not None:

@@ -124,7 +124,8 @@ def dub_speakers(
         jobs.append(RenderJob.of_track(film, track, speaker.speech, style))
     stages = _Stages(renderer, jobs, callbacks)
     result = render_video(renderer, stages.last, out, sound=sound, crf=crf, callbacks=stages.callbacks, started=started)
-    stages.finish()
+    if callbacks.sections is not None:
+        callbacks.sections.finish()
     return result
 
 
@@ -154,8 +155,13 @@ def shared_area(one: LandmarkTrack, other: LandmarkTrack) -> float:
     a, b = (face_box_px(track.points_px[both]) for track in (one, other))
     sides = (a[:, 2:].minimum(b[:, 2:]) - a[:, :2].maximum(b[:, :2])).clamp(min=0)
     shared = sides.prod(1)
-    whole = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
-    return float((shared / whole.clamp(min=1e-6)).mean())
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    return float((shared / union.clamp(min=1e-6)).mean())
+
+
+def part_sections(sections: Sections | None, number: int) -> Sections | None:
+    """Sections of one face's job; None where none are kept."""
+    return None if sections is None else sections.part(number)
 
 
 class _Stages:
@@ -170,23 +176,17 @@ class _Stages:
     def __init__(self, renderer: Renderer, jobs: Sequence[RenderJob], callbacks: Callbacks) -> None:
         self._progress: tuple[int, int] = (0, jobs[0].num_frames)  # as reported last
         self._on_progress = callbacks.on_progress
-        self._sections: list[Sections] = []
         self.callbacks = Callbacks(
             None if self._on_progress is None else self._report,
             callbacks.on_picture,
             callbacks.on_latents,
-            self._part_sections(callbacks.sections, len(jobs) - 1),
+            part_sections(callbacks.sections, len(jobs) - 1),
         )
         self.last = jobs[0]
         for number, job in enumerate(jobs[1:]):
             repeat = None if self._on_progress is None else self._repeat
-            part_callbacks = Callbacks(repeat, sections=self._part_sections(callbacks.sections, number))
+            part_callbacks = Callbacks(repeat, sections=part_sections(callbacks.sections, number))
             self.last = _painted_over(job, renderer, self.last, part_callbacks)
-
-    def finish(self) -> None:
-        """Remove the finished sections of all jobs."""
-        for sections in self._sections:
-            sections.finish()
 
     def _report(self, done: int, of: int) -> None:
         self._progress = (done, of)
@@ -195,13 +195,6 @@ class _Stages:
     def _repeat(self, *_: int) -> None:
         """Report the last job's progress again, which may raise to stop within another job."""
         self._on_progress(*self._progress)
-
-    def _part_sections(self, sections: Sections | None, number: int) -> Sections | None:
-        if sections is None:
-            return None
-        part = Sections(sections.root, f"{sections.key}-{number}")
-        self._sections.append(part)
-        return part
 
 
 def _painted_over(job: RenderJob, renderer: Renderer, before: RenderJob, callbacks: Callbacks) -> RenderJob:

@@ -20,12 +20,11 @@ from ..motion.options import LARGEST_SEED, MotionOptions
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Renderer, RenderJob, check_motion
 from ..renderers.registry import open_renderer
-from ..renderers.sections import Sections
 from ..renderers.warp.build import source_size
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Portrait, Speech
-from .speakers import check_speakers
+from .speakers import check_speakers, part_sections
 
 SEAM = 0.03  # of a face's smaller side: half the width within which one face's part of a picture goes over to another's
 
@@ -99,11 +98,13 @@ def talk_speakers(
     total = max(speaker.speech.num_frames(options.fps) for speaker in speakers)
     listening = None if callbacks.on_progress is None else lambda *_: callbacks.on_progress(0, total)
     faces = [speaker.track for speaker in speakers]
-    others = listeners([speaker.speech for speaker in speakers], faces, options, total)
+    listening_to = listeners([speaker.speech for speaker in speakers], faces, options, total)
     jobs = []
     for number, speaker in enumerate(speakers):
         speech = fit_speech(speaker.speech, total, options.fps).speech
-        face_options = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=others[number])
+        face_options = replace(
+            options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=listening_to[number]
+        )
         motion = engine.spans(speech, speaker.portrait.landmarks, face_options, listening)
         jobs.append(
             RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
@@ -123,10 +124,7 @@ def render_together(
         callbacks: called meanwhile.
         more: as of `renderers.write.render_video`.
     """
-    together = _Together(renderer, jobs)
-    result = render_video(together, jobs[0], out, callbacks=callbacks, **more)
-    together.finish()
-    return result
+    return render_video(_Together(renderer, jobs), jobs[0], out, callbacks=callbacks, **more)
 
 
 def parts_of_picture(portraits: Sequence[Portrait]) -> Tensor:
@@ -141,8 +139,8 @@ def parts_of_picture(portraits: Sequence[Portrait]) -> Tensor:
     for portrait in portraits:
         x0, y0, x1, y1 = face_box_px(portrait.landmarks.points_px)[0].tolist()
         half = max((x1 - x0) / 2, 1.0), max((y1 - y0) / 2, 1.0)
-        away = torch.hypot((xs - (x0 + x1) / 2) / half[0], (ys - (y0 + y1) / 2) / half[1])
-        distances.append((away - 1) * min(half))
+        distance = torch.hypot((xs - (x0 + x1) / 2) / half[0], (ys - (y0 + y1) / 2) / half[1])
+        distances.append((distance - 1) * min(half))
         sides.append(2 * min(half))
     return torch.softmax(-torch.stack(distances) / (SEAM * min(sides)), 0)
 
@@ -160,7 +158,6 @@ class _Together:
 
     def __init__(self, renderer: Renderer, jobs: Sequence[RenderJob]) -> None:
         self._renderer, self._jobs = renderer, [check_motion(renderer, job) for job in jobs]
-        self._sections: list[Sections] = []
         for job in jobs:
             _check_keeps_picture(renderer, job)
         self.keypoint_layout = getattr(renderer, "keypoint_layout", None)
@@ -176,7 +173,7 @@ class _Together:
         reports = _shared_progress(callbacks.on_progress, count)
         streams, masks = [], [None] * count
         for number, (job, report) in enumerate(zip(self._jobs, reports, strict=True)):
-            sections = self._part_sections(callbacks.sections, number)
+            sections = part_sections(callbacks.sections, number)
             on_mask = None if callbacks.on_mask is None else partial(masks.__setitem__, number)
             part_callbacks = Callbacks(report, None, callbacks.on_latents, sections, on_mask)
             streams.append(self._renderer.render(job, part_callbacks))
@@ -185,18 +182,6 @@ class _Together:
             if callbacks.on_mask is not None and masks[0] is not None:
                 callbacks.on_mask(_composed([mask[..., None] for mask in masks], parts)[..., 0])
             yield pictures[0] if count == 1 else _composed(pictures, parts)
-
-    def finish(self) -> None:
-        """Remove the finished sections of all jobs."""
-        for sections in self._sections:
-            sections.finish()
-
-    def _part_sections(self, sections: Sections | None, number: int) -> Sections | None:
-        if sections is None:
-            return None
-        part = Sections(sections.root, f"{sections.key}-{number}")
-        self._sections.append(part)
-        return part
 
 
 def _check_keeps_picture(renderer: Renderer, job: RenderJob) -> None:
@@ -224,7 +209,7 @@ def _shared_progress(on_progress: Progress | None, count: int) -> list[Progress 
 
     def report(number: int, value: int, total: int) -> None:
         done[number], totals[number] = value, total
-        known = [value for value in totals if value]
-        on_progress(sum(done), sum(known) + max(known, default=1) * (count - len(known)))
+        known_totals = [value for value in totals if value]
+        on_progress(sum(done), sum(known_totals) + max(known_totals, default=1) * (count - len(known_totals)))
 
     return [lambda value, total, number=number: report(number, value, total) for number in range(count)]

@@ -35,11 +35,11 @@ def plot_opening(opening: LipOpening, title: str = "") -> Tensor:
     draw_curves(over_time, times, {"asked": opening.asked, "measured": opening.measured}, UNIT)
     shade_frames(over_time, times, (~opening.seen).numpy())
     finish_rows([over_time], len(opening) / float(opening.fps))
-    asked, measured = opening.asked[opening.seen].numpy(), opening.measured[opening.seen].numpy()
-    against.plot(asked, measured, "o", ms=2.6, color=COLOURS[1], alpha=0.6)
+    target, measured = opening.asked[opening.seen].numpy(), opening.measured[opening.seen].numpy()
+    against.plot(target, measured, "o", ms=2.6, color=COLOURS[1], alpha=0.6)
     slope, offset = opening.line
     if np.isfinite(slope):
-        ends = np.array([asked.min(), asked.max()])
+        ends = np.array([target.min(), target.max()])
         against.plot(ends, slope * ends + offset, color=COLOURS[0], lw=1.2)
     _finish(against, "asked", "measured")
     figure.suptitle(f"{title}   {_numbers(opening)}".strip(), x=0.02, ha="left", fontsize=12, color=INK)
@@ -73,8 +73,9 @@ def plot_gain_sweep(sweep: GainSweep, name: str = "gain", title: str = "") -> Te
 
 def _numbers(opening: LipOpening) -> str:
     values = opening.summary()
-    told = [("r", values["correlation"]), ("slope", values["slope"]), ("mean distance", values["mean_distance"])]
-    text = ", ".join(f"{name} {value:.3f}" for name, value in told if value is not None)
+    names = {"r": "correlation", "slope": "slope", "mean distance": "mean_distance"}
+    labelled = ((label, values[name]) for label, name in names.items())
+    text = ", ".join(f"{label} {value:.3f}" for label, value in labelled if value is not None)
     return f"{len(opening) / float(opening.fps):.2f} s, {text}"
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 THUMBNAILS = 9
+PLACES = {"left": 0.06, "right": 0.995, "bottom": 0.047, "top": 0.957, "hspace": 0.245}  # of the axes, in the figure
 CONTOURS = (
     (*topo.FACE_OVAL, topo.FACE_OVAL[0]),
     topo.RIGHT_BROW[:5],
@@ -53,8 +54,8 @@ def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = 
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    figure = new_figure(9.6)
-    rows = figure.subplots(5, 1, gridspec_kw={"height_ratios": [1.1, 1.2, 0.9, 0.8, 1.1]})
+    figure = new_figure(9.6, layout=None)  # every AudioToLandmarks draws one
+    rows = figure.subplots(5, 1, gridspec_kw={"height_ratios": [1.1, 1.2, 0.9, 0.8, 1.1], **PLACES})
     times = np.arange(len(track)) / float(track.fps)
     if speech is not None:
         draw_wave(rows[1], speech)
@@ -108,13 +109,14 @@ def _draw_faces(axes: Axes, track: LandmarkTrack) -> None:
     points = track.points_px[torch.from_numpy(frames), :, :2].numpy()
     middle = points.mean((0, 1))
     size = (points.max((0, 1)) - points.min((0, 1))).max()
+    gap = np.full((1, 2), np.nan)  # between two contours of one line
     for place, (frame, face) in enumerate(zip(frames, points, strict=True)):
         offset = np.array([1.12 * place * size, 0])
-        for contour in CONTOURS:
-            line = face[list(contour)] - middle + offset
-            axes.plot(line[:, 0], line[:, 1], color=INK if track.valid[frame] else "#d1a000", lw=1.0)
-        for iris in (topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]):
-            axes.plot(*(face[iris] - middle + offset), marker="o", ms=2.2, color=COLOURS[1])
+        placed = face - middle + offset
+        line = np.concatenate([part for contour in CONTOURS for part in (placed[list(contour)], gap)])
+        axes.plot(line[:, 0], line[:, 1], color=INK if track.valid[frame] else "#d1a000", lw=1.0)
+        irises = placed[[topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]]]
+        axes.plot(irises[:, 0], irises[:, 1], ls="none", marker="o", ms=2.2, color=COLOURS[1])
         axes.text(
             offset[0], 0.66 * size, _clock(frame / float(track.fps), track.seconds), ha="center", fontsize=8, color=INK
         )

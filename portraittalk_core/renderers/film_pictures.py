@@ -56,9 +56,9 @@ def pictures_at(path: Path, fps: Fraction, numbers: Sequence[int]) -> Iterator[T
     """
     begins = [at for at in range(len(numbers)) if at == 0 or numbers[at] - numbers[at - 1] > SKIPPED]
     for begin, end in pairwise([*begins, len(numbers)]):
-        wanted, first = set(numbers[begin:end]), numbers[begin]
+        selected, first = set(numbers[begin:end]), numbers[begin]
         for number, picture in enumerate(_forward(path, fps, range(first, numbers[end - 1] + 1)), first):
-            if number in wanted:
+            if number in selected:
                 yield picture
 
 

@@ -65,13 +65,20 @@ class Sections:
             raise InputError(f"a job's key must be 8 to 128 letters and digits, not {key[:140]!r}.")
         self.root, self.key, self.folder = Path(root), key, Path(root) / key
         self.num_found = self.num_saved = 0  # sections read, and written, by this run
+        self._parts: list[Sections] = []
 
     @property
     def summary(self) -> str:
-        """Message on how many sections were resumed; empty if none."""
-        if not self.num_found:
-            return ""
-        return f"resumed: {self.num_found} of {self.num_found + self.num_saved} sections were finished already"
+        """Message on how many sections were resumed, those of its parts included; empty if none."""
+        jobs = (self, *self._parts)
+        num_found, num_saved = sum(job.num_found for job in jobs), sum(job.num_saved for job in jobs)
+        return f"resumed: {num_found} of {num_found + num_saved} sections were finished already" if num_found else ""
+
+    def part(self, number: int) -> Sections:
+        """Sections of one of several jobs, such as faces, of which this one consists; removed with its own."""
+        part = Sections(self.root, f"{self.key}-{number}")
+        self._parts.append(part)
+        return part
 
     def find(self, first: int, max_frames: int, exactly: bool = False) -> Section | None:
         """The cached section that begins with a frame; None if it is missing, damaged, or does not fit.
@@ -119,8 +126,9 @@ class Sections:
         self.num_saved += 1
 
     def finish(self) -> None:
-        """Remove all sections: the job is finished."""
-        _remove(self.folder)
+        """Remove all sections, and those of its parts: the job is finished."""
+        for job in (self, *self._parts):
+            _remove(job.folder)
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

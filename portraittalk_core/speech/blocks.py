@@ -30,34 +30,35 @@ def in_blocks(
     Yields:
         The rows of `function` of the whole signal.
     """
-    held, done, due = None, 0, -(-least // SOONER)  # rows still needed; how many are answered; how many are worth it
+    # rows still needed; how many are answered; how many are worth it
+    buffered, done, due = None, 0, -(-least // SOONER)
     for block in blocks:
-        held = block if held is None else torch.cat([held, block])
-        until = len(held) - ahead
+        buffered = block if buffered is None else torch.cat([buffered, block])
+        until = len(buffered) - ahead
         if until - done < due:
             continue
-        yield function(held)[done:until]
+        yield function(buffered)[done:until]
         cut = max(0, until - behind)
-        held, done, due = held[cut:], until - cut, min(2 * due, least)
-    if held is not None and len(held) > done:
-        yield function(held)[done:]
+        buffered, done, due = buffered[cut:], until - cut, min(2 * due, least)
+    if buffered is not None and len(buffered) > done:
+        yield function(buffered)[done:]
 
 
 def in_step(*streams: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
     """Blocks of several signals, cut so that those of a turn have as many rows; ends with the shortest signal."""
     sources = [iter(stream) for stream in streams]
-    held: list[Tensor] = []
+    buffered: list[Tensor] = []
     while True:
         for number, source in enumerate(sources):
-            if number == len(held) or not len(held[number]):
+            if number == len(buffered) or not len(buffered[number]):
                 block = next(source, None)
                 if block is None:
                     return
-                held[number : number + 1] = [block]
-        count = min(len(block) for block in held)
+                buffered[number : number + 1] = [block]
+        count = min(len(block) for block in buffered)
         if count:
-            yield tuple(block[:count] for block in held)
-            held = [block[count:] for block in held]
+            yield tuple(block[:count] for block in buffered)
+            buffered = [block[count:] for block in buffered]
 
 
 def every_other(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -70,11 +71,11 @@ def every_other(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def of_size(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
     """The same signal in blocks of `size` rows; the last one may be smaller."""
-    held = None
+    buffered = None
     for block in blocks:
-        held = block if held is None else torch.cat([held, block])
-        while len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    if held is not None and len(held):
-        yield held
+        buffered = block if buffered is None else torch.cat([buffered, block])
+        while len(buffered) >= size:
+            yield buffered[:size]
+            buffered = buffered[size:]
+    if buffered is not None and len(buffered):
+        yield buffered

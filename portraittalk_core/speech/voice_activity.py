@@ -110,19 +110,19 @@ def _activity(rows: Tensor, loud: Tensor, gate_db: float) -> Tensor:
         return _rises_above(level, (loud + gate_db).clamp(min=SILENT_DB))
     present, clear = _above_the_noise(level, loud, gate_db)
     reach = F.pad(voice[None], (AFTER_FRAMES, BEFORE_FRAMES))
-    near = F.max_pool1d(reach, BEFORE_FRAMES + AFTER_FRAMES + 1, 1)[0]
-    held = _held_notes(note > 0, (clear == 1) & (level > loud - NOTE_DB))
-    return present * torch.maximum(near, held)
+    extended = F.max_pool1d(reach, BEFORE_FRAMES + AFTER_FRAMES + 1, 1)[0]
+    notes = _held_notes(note > 0, (clear == 1) & (level > loud - NOTE_DB))
+    return present * torch.maximum(extended, notes)
 
 
 def _voices(probability: Iterable[Tensor]) -> Iterator[Tensor]:
     """Blocks of (n, 2) 0 or 1 for windows of 32 ms: a voice, and one that may hold a note."""
-    phrases, held = (PhraseStream(MIN_CERTAIN), PhraseStream(NOTE_WINDOWS)), [torch.empty(0), torch.empty(0)]
+    phrases, buffered = (PhraseStream(MIN_CERTAIN), PhraseStream(NOTE_WINDOWS)), [torch.empty(0), torch.empty(0)]
     for block in itertools.chain(probability, [None]):
-        held = [torch.cat([old, phrase.push(block)]) for old, phrase in zip(held, phrases, strict=True)]
-        count = min(len(voice) for voice in held)
-        yield torch.stack([voice[:count] for voice in held], 1)
-        held = [voice[count:] for voice in held]
+        buffered = [torch.cat([old, phrase.push(block)]) for old, phrase in zip(buffered, phrases, strict=True)]
+        count = min(len(voice) for voice in buffered)
+        yield torch.stack([voice[:count] for voice in buffered], 1)
+        buffered = [voice[count:] for voice in buffered]
 
 
 def _at_frames(windows: Iterable[Tensor], count: int) -> Iterator[Tensor]:

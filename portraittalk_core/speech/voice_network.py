@@ -62,8 +62,8 @@ class VoiceNetwork(nn.Module):
             (K,) 0..1, and the state for the next windows.
         """
         vectors = self.encoder(spectra(windows))[:, :, 0]
-        heard, state = self.memory(vectors[None], state)
-        return self.answer(heard[0].relu())[:, 0].sigmoid(), state
+        hidden, state = self.memory(vectors[None], state)
+        return self.answer(hidden[0].relu())[:, 0].sigmoid(), state
 
 
 def spectra(windows: Tensor) -> Tensor:

@@ -150,10 +150,10 @@ class WindowStream:
         drop = min(max(start - self._first, 0), len(self._rows))
         self._rows, self._first = self._rows[drop:].clone(), self._first + drop
         end = self._first + len(self._rows)
-        before = self._silent(start, min(stop, self._first)) if start < self._first else self._quiet[:0]
-        after = self._silent(max(start, end), stop) if stop > end else self._quiet[:0]
+        leading = self._silent(start, min(stop, self._first)) if start < self._first else self._quiet[:0]
+        trailing = self._silent(max(start, end), stop) if stop > end else self._quiet[:0]
         inside = self._rows[max(start - self._first, 0) : max(stop - self._first, 0)]
-        return torch.cat([before, inside, after])
+        return torch.cat([leading, inside, trailing])
 
     def _silent(self, start: int, stop: int) -> Tensor:
         """(stop − start, D) rows of silence, which repeats."""

@@ -118,10 +118,10 @@ class ExpressionRecorder:
     def _filled(self, start: int, name: str) -> Tensor:
         """(T, D) of a piece's frames, between the neighbours where nobody was seen."""
         rows = self._rows[start]
-        seen = [row for row in rows if row is not None]
-        if not seen:
+        valid_rows = [row for row in rows if row is not None]
+        if not valid_rows:
             raise InputError(f"{self.source.name} sees no face in {name}; choose another video.")
-        return between(torch.stack(seen), torch.tensor([row is not None for row in rows]))
+        return between(torch.stack(valid_rows), torch.tensor([row is not None for row in rows]))
 
 
 def read_coefficients(path: Path, fps: float = 25.0) -> StyleFeatures:
@@ -140,10 +140,10 @@ def read_coefficients(path: Path, fps: float = 25.0) -> StyleFeatures:
     widths = {COEFFICIENTS: MORPHABLE, 257: MORPHABLE, EXPRESSION_WIDTHS[BLENDSHAPES]: BLENDSHAPES}
     fitting = {name: array for name, array in arrays.items() if array.ndim == 2 and array.shape[1] in widths}
     if len(fitting) != 1:
-        held = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(arrays.items())[:4])
+        contents = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(arrays.items())[:4])
         raise InputError(
             f"{path.name} must hold one array of expression coefficients, (frames, 64) or (frames, 257) of a 3DMM or "
-            f"(frames, 52) blendshapes, but it holds {held or 'nothing'}."
+            f"(frames, 52) blendshapes, but it holds {contents or 'nothing'}."
         )
     ((_, values),) = fitting.items()
     return coefficient_features(values.float(), as_fps(fps), widths[values.shape[1]], path.name)

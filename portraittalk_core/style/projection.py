@@ -108,8 +108,8 @@ class StyleAttention(nn.Module):
     def drawn(self, style: Style, num_frames: int, fps: Fraction | float) -> tuple[Tensor, Tensor]:
         """Style (T, D) and strength (T,) of every frame, of one that was sampled, or its mean, as in training."""
         style = self.suited(style)
-        known = at_mean(style) if self.deterministic else style
-        return known.draw(num_frames, fps), known.strengths(num_frames, fps)
+        conditioning = at_mean(style) if self.deterministic else style
+        return conditioning.draw(num_frames, fps), conditioning.strengths(num_frames, fps)
 
     def suits(self, style: Style) -> bool:
         """Whether the style, or its motion statistics, live in the space that it was trained on."""

@@ -265,8 +265,8 @@ def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeature
 
 def _of_seen_frames(features: Tensor, track: LandmarkTrack) -> Tensor:
     """Features (N, E) at 25 Hz without frames that lack the face, in which its landmarks are held or made up."""
-    seen = resampled(track.valid.float()[:, None], track.fps)[:, 0] > 0.5
-    return features[seen] if int(seen.sum()) >= MIN_SECONDS * RATE_HZ else features
+    valid = resampled(track.valid.float()[:, None], track.fps)[:, 0] > 0.5
+    return features[valid] if int(valid.sum()) >= MIN_SECONDS * RATE_HZ else features
 
 
 def _given_expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
@@ -277,8 +277,8 @@ def _given_expression(reference: Reference, extractor: StyleExtractor) -> StyleF
         return StyleFeatures(torch.cat([part.values for part in parts]), kind, reference.source)
     if not reference.tracks and not reference.expressions:
         return None
-    given = ", ".join(sorted({part.feature for part in reference.expressions})) or MEASURED_EXPRESSION
+    features = ", ".join(sorted({part.feature for part in reference.expressions})) or MEASURED_EXPRESSION
     raise InputError(
-        f"{extractor.name} looks at {kind} coefficients, but {reference.source} gives {given}: measure them with "
-        f"{KNOWN} (face_recon), give a file of them, or use an extractor that was trained on {given}."
+        f"{extractor.name} looks at {kind} coefficients, but {reference.source} gives {features}: measure them with "
+        f"{KNOWN} (face_recon), give a file of them, or use an extractor that was trained on {features}."
     )

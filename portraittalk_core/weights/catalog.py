@@ -16,9 +16,9 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
-    "engines/builtin/closures.safetensors": "c6c5e4e91ce06b40d1cf32db817dfd97c1f8760fe805ace6c7bbc69e0788524f",
-    "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
-    "renderers/lip/builtin/lips.safetensors": "26791530e1a3c49577a7a6757653b27a6a857c01a2e0c0853e9f0f7eddd62a39",
+    "engines/builtin/closures.safetensors": "b60ce4e77b3c014204262756a955664c6778ea50a4c28ad8289a290b378c7929",
+    "engines/builtin/mouth.safetensors": "a5b6e84b39941844f3cca67c60c5a35c7a56ef3a6e72644b22adf8f7747b38de",
+    "renderers/lip/builtin/lips.safetensors": "daac5d0e82a2205f494d0d6171e6c720cf6cf74b01f1ff4ceb9255692b486f0d",
     "style/builtin/extractor.safetensors": "852a99ced7860c3159562515f3875117a6c7361715d4970a01c859132ceaf1c3",
 }
 

@@ -30,8 +30,8 @@ def crop_size(tensors: Mapping[str, Tensor], source: str, default: int, largest:
     if side is None:
         return default
     if side.numel() != 1 or side.is_floating_point() or not 0 < side.item() <= largest:
-        given = abbreviated(side.tolist())
+        value = abbreviated(side.tolist())
         raise InputError(
-            f"{source} says that crops have {given} pixels a side; it must be one whole number up to {largest}."
+            f"{source} says that crops have {value} pixels a side; it must be one whole number up to {largest}."
         )
     return int(side)

@@ -1,6 +1,7 @@
 """Helper nodes for the server under test: sources of values that no core node of 0.3.64 gives."""
 
 import dataclasses
+import gc
 import importlib.util
 import sys
 import time
@@ -377,3 +378,6 @@ NODE_CLASS_MAPPINGS = {
     "GiveImage": GiveImage,
     "GiveFaceLandmarks": GiveFaceLandmarks,
 }
+
+gc.collect()
+gc.freeze()  # ComfyUI collects garbage every ten seconds: modules, most of what it would look at, stay

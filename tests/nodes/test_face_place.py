@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import threading
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +36,25 @@ def index_at():
         patch.setattr(module, "detect_faces", lambda picture, mesh: mesh)
         faces, picture = torch.stack([landmarks(box) for box in FACES]), torch.zeros(HEIGHT, WIDTH, 3).byte()
         yield lambda place, found=faces, size=None: module.index_at(place, picture, found, "the portrait", size)
+
+
+def test_warnings_of_faces_are_shown_on_the_running_node(monkeypatch):
+    """One below the other, while a mesh is open; what another thread says is another node's."""
+    with nodes_of(ROOT):
+        progress = importlib.import_module(f"{PACK}.nodes.bindings.progress")
+        landmarks = importlib.import_module(f"{PACK}.portraittalk_core.face.mesh.landmarks")
+        shown = []
+        monkeypatch.setattr(landmarks, "open_mesh", lambda: nullcontext(SimpleNamespace(name="none")))
+        monkeypatch.setattr(progress, "_running_node", lambda: "7")
+        monkeypatch.setattr(progress, "show_text", lambda *text: shown.append(text))
+        with progress.face_mesh():
+            landmarks.log.warning("it holds %d faces", 2)
+            other = threading.Thread(target=landmarks.log.warning, args=("another",))
+            other.start()
+            other.join()
+            landmarks.log.warning("it is turned")
+        landmarks.log.warning("later")
+    assert shown == [("7", "it holds 2 faces"), ("7", "it holds 2 faces\nit is turned")]
 
 
 def mask(x: int, y: int, width: int, height: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ inputs.safetensors and cases.json; denoised.safetensors is written.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
@@ -22,6 +23,7 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     unet_binding = importlib.import_module(f"{pack.name}.nodes.bindings.unet")
+    gc.freeze()  # ComfyUI collects garbage for every model: a fifth of a second each, where modules are looked at too
     inputs = load_file(folder / "inputs.safetensors")
     latents, recorders = {}, {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():

@@ -28,6 +28,7 @@ from .mouth_net import (
     MelStatistics,
     MouthNet,
     measure_mel,
+    vocal_tracts,
 )
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
@@ -129,7 +130,7 @@ def iterate_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelSt
 
 def _outputs(net: MouthNet, frames: Tensor) -> Tensor:
     with one_torch_thread(), torch.inference_mode():
-        return _closed(net(frames[None])[0], frames)
+        return _closed(net(vocal_tracts(frames)).mean(0), frames)
 
 
 def _closed(outputs: Tensor, frames: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ class LiveMouth:
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
             frames = self._statistics.normalise(self._mel[start:])
-            outputs = _closed(self.net.live(frames[None])[0], frames)
+            outputs = _closed(self.net.live(vocal_tracts(frames)).mean(0), frames)
         answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._span, self._answered = (self._answered, ready), ready
         return answer

@@ -26,6 +26,7 @@ UNIT_DB = 3.0  # added to a band's spread, so that an empty band is not blown up
 TRUNK = ((1, 1), (2, 2), (4, 4), (8, 0), (4, 0))
 REFINE = ((1, 1), (3, 3), (9, 9))
 KERNEL = 3
+TRACTS = (0.85, 0.95, 1.05, 1.18)  # factors by which `vocal_tracts` moves what is heard along the mel scale
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,25 @@ def measure_mel(mel: Tensor) -> MelStatistics:
     floor = loud - FLOOR_DB
     levels = torch.maximum(mel[spoken], floor)
     return MelStatistics(floor, levels.mean(0), levels.std(0, correction=0) + UNIT_DB)
+
+
+def warp_bands(mel: Tensor, factor: float) -> Tensor:
+    """(M, 80) bands moved along the mel scale, as if the vocal tract were shorter by a factor."""
+    last = mel.shape[1] - 1
+    source = (torch.arange(last + 1, device=mel.device) / factor).clamp(0, last)
+    low = source.long().clamp(max=last - 1)
+    return torch.lerp(mel[:, low], mel[:, low + 1], (source - low).to(mel.dtype))
+
+
+def vocal_tracts(mel: Tensor) -> Tensor:
+    """(4, M, 80) the same speech as speakers of other sizes would say it; a network's mean over them errs less.
+
+    Source: vocal tract length perturbation, Jaitly and Hinton 2013, at test time.
+
+    Args:
+        mel: (M, 80) normalised.
+    """
+    return torch.stack([warp_bands(mel, factor) for factor in TRACTS])
 
 
 class DilatedLayer(nn.Module):

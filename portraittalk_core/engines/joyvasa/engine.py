@@ -69,8 +69,8 @@ class JoyVasa:
     ) -> Iterator[KeypointTrack]:
         """Spans of a face that says `speech`; see `contract.MotionEngine`. The reference does not count."""
         options = options or MotionOptions()
-        whole = self.track(speech, options, on_progress)
-        yield from (whole.slice(start, min(start + SPAN, len(whole))) for start in range(0, len(whole), SPAN))
+        track = self.track(speech, options, on_progress)
+        yield from (track.slice(start, min(start + SPAN, len(track))) for start in range(0, len(track), SPAN))
 
     def track(
         self, speech: Speech, options: MotionOptions | None = None, on_progress: Progress | None = None
@@ -131,16 +131,16 @@ class JoyVasa:
 
         generator = torch.Generator().manual_seed(seed)
         sounds = (self._sound(speech, window) for window in range(windows))
-        made = [window.float().cpu() for window in sampler.windows(sounds, generator, on_step)]
-        return torch.cat(made)[:count]
+        predicted = [window.float().cpu() for window in sampler.windows(sounds, generator, on_step)]
+        return torch.cat(predicted)[:count]
 
     def _sound(self, speech: Speech, window: int) -> Tensor:
         """(1, N, D) what the network hears in a window; silence before and after the clip."""
         length = self.network.size.frames * SAMPLES
         start = window * length - LEAD
         inside = speech.waveform[max(start, 0) : max(start + length, 0)]
-        before = max(-start, 0)
-        wave = F.pad(inside, (before, length - before - len(inside)))[None]
+        padding = max(-start, 0)
+        wave = F.pad(inside, (padding, length - padding - len(inside)))[None]
         for _ in range(2):
             wave = F.pad(wave, (REFLECTED, REFLECTED), mode="reflect")
         device = self.network.start_motion_feat.device

@@ -63,13 +63,13 @@ def template_beside(weights: Path) -> Path:
         MissingDependency: it is in neither.
     """
     places = (weights.parent / TEMPLATE_FILE, weights.parent.parent / "motion_template" / TEMPLATE_FILE)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         raise MissingDependency(
             f"{weights.name} cannot be used yet: put {TEMPLATE_FILE} (huggingface.co/jdh-algo/JoyVASA, "
             f"motion_template, MIT) beside it, into {weights.parent}."
         )
-    return found
+    return path
 
 
 def load_template(path: Path) -> MotionTemplate:
@@ -96,9 +96,9 @@ def load_template(path: Path) -> MotionTemplate:
         raise InputError(
             f"{path.name} holds numbers that are NaN or infinite in {', '.join(broken)}; download it again."
         )
-    whole = {name: value.expand(needed[name]) for name, value in values.items()}
-    ends = [torch.cat([whole[f"{end}_{part}"] for part in RANGES]) for end in ("min", "max")]
-    return MotionTemplate(whole["mean_exp"], whole["std_exp"], *ends)
+    expanded = {name: value.expand(needed[name]) for name, value in values.items()}
+    ends = [torch.cat([expanded[f"{end}_{part}"] for part in RANGES]) for end in ("min", "max")]
+    return MotionTemplate(expanded["mean_exp"], expanded["std_exp"], *ends)
 
 
 def _size(tensors: dict[str, Tensor], source: str) -> GeneratorSize:
@@ -112,7 +112,7 @@ def _size(tensors: dict[str, Tensor], source: str) -> GeneratorSize:
         raise InputError(
             f"{source} does not fit MotionGenerator: it lacks {missing[0]}. Is it a file of another model?"
         )
-    width, heard = tensors["audio_feature_map.weight"].shape
+    width, audio_width = tensors["audio_feature_map.weight"].shape
     previous, mask = tensors["start_motion_feat"].shape[1], tensors[MASK].bool()
     if len(mask) <= previous or not torch.equal(mask, ~torch.eye(len(mask), dtype=torch.bool)):
         raise InputError(
@@ -124,4 +124,4 @@ def _size(tensors: dict[str, Tensor], source: str) -> GeneratorSize:
     layers = {match[1] for name in tensors if (match := re.match(r"denoising_net\.transformer\.layers\.(\d+)\.", name))}
     feed = len(tensors["denoising_net.transformer.layers.0.linear1.weight"])
     steps = len(tensors["diffusion_sched.betas"]) - 1
-    return GeneratorSize(motion, len(mask) - previous, previous, width, len(layers), feed, steps, heard)
+    return GeneratorSize(motion, len(mask) - previous, previous, width, len(layers), feed, steps, audio_width)

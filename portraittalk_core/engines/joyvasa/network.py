@@ -85,8 +85,8 @@ class Denoiser(nn.Module):
     def forward(self, motion: Tensor, heard: list[Tensor], step: int) -> Tensor:
         """(B, P + N, M) motion of which the last N frames are noisy, of one step, to (B, P + N, M)."""
         x = self.feature_proj(motion) + self.places + self.diff_step_map(self.times[step])
-        for layer, said in zip(self.transformer.layers, heard, strict=True):
-            x = layer(x, said)
+        for layer, audio in zip(self.transformer.layers, heard, strict=True):
+            x = layer(x, audio)
         return self.motion_dec(x)
 
 

@@ -64,8 +64,8 @@ class Sampler:
         x, times = noise.to(before.device), self.times()
         for step, following in zip(times, [*times[1:], 0], strict=True):
             both = torch.cat([before, x], 1).expand(2, -1, -1)
-            unheard, said = self.network.denoising_net(both, heard, step)[:, -x.shape[1] :].split(1)
-            clean = unheard + self.guidance * (said - unheard)
+            unheard, conditional = self.network.denoising_net(both, heard, step)[:, -x.shape[1] :].split(1)
+            clean = unheard + self.guidance * (conditional - unheard)
             x = self._jump(x, clean, step, following) if self.steps else self._step(x, clean, step, generator)
             if on_step:
                 on_step()

@@ -46,8 +46,8 @@ def face_crops(track: LandmarkTrack, margin_px: float = CROP_MARGIN_PX) -> FaceC
     """
     ends, spans = torch.tensor([track.width, track.height], dtype=torch.float64), []
     for points in track.points.split(BLOCK):
-        own = points[:, list(LIP_POINTS), :2].double()
-        spans.append(torch.stack([own.amin(1), own.amax(1)]))
+        lips = points[:, list(LIP_POINTS), :2].double()
+        spans.append(torch.stack([lips.amin(1), lips.amax(1)]))
         release_memory()
     lowest, highest = torch.cat(spans, 1)
     around = ((lowest - margin_px / ends) * ends, (highest + margin_px / ends) * ends)
@@ -93,7 +93,7 @@ def reference_frames(reference: LandmarkTrack, count: int = NUM_REFERENCES) -> T
 
     Frames that do not show the face count where no other does.
     """
-    seen = torch.nonzero(reference.valid).flatten() if reference.valid.any() else torch.arange(len(reference))
-    upper, lower = (reference.points[seen, point, :2].double() for point in OPENING)
-    order = seen[(upper - lower).norm(dim=1).argsort(stable=True)]
+    valid_frames = torch.nonzero(reference.valid).flatten() if reference.valid.any() else torch.arange(len(reference))
+    upper, lower = (reference.points[valid_frames, point, :2].double() for point in OPENING)
+    order = valid_frames[(upper - lower).norm(dim=1).argsort(stable=True)]
     return order[torch.linspace(0, len(order) - 1, count).long()]

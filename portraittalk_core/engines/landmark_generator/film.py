@@ -104,8 +104,8 @@ class FilmedSpeaker:
             sound: (N, 5, D) audio tokens of their windows.
         """
         window = self.windows(frames)
-        shown, back = window.unique(return_inverse=True)
-        heads = unit_points(self.film, self.crops, POSE_POINTS, self.shown[shown])
+        unique_frames, back = window.unique(return_inverse=True)
+        heads = unit_points(self.film, self.crops, POSE_POINTS, self.shown[unique_frames])
         pose = encoded_in_fives(self.net.encode_pose, self._placed(heads))[back]
         # one window at a time: as the public code, whose last bits these are then too
         windows = zip(sound[:, None], pose[:, None], strict=True)
@@ -192,11 +192,13 @@ def film_content(
     amount = spoken_amounts(speaker, speech, options)
     content = mapped_tensor(len(speaker), len(CONTENT_POINTS), 2)
     for frames, windows in speaker.spoken(speech, on_progress):
-        made, held = windows[:, MIDDLE].double(), amount[frames] != 1
-        if held.any():
-            quiet = speaker.predict(frames[held], speaker.silence.expand(int(held.sum()), WINDOW, -1))[:, MIDDLE]
-            made[held] = torch.lerp(quiet.double(), made[held], amount[frames[held], None, None].double())
-        content[frames] = made.float()
+        generated, scaled = windows[:, MIDDLE].double(), amount[frames] != 1
+        if scaled.any():
+            quiet = speaker.predict(frames[scaled], speaker.silence.expand(int(scaled.sum()), WINDOW, -1))[:, MIDDLE]
+            generated[scaled] = torch.lerp(
+                quiet.double(), generated[scaled], amount[frames[scaled], None, None].double()
+            )
+        content[frames] = generated.float()
     placed = mapped_tensor(len(speaker.film), *content.shape[1:])
     for start in range(0, len(placed), SPAN):
         some = slice(start, start + SPAN)

@@ -22,8 +22,8 @@ def person_masks(pictures: Sequence[Tensor], masks: Sequence[Tensor | None] | No
     Returns:
         (H, W) float in 0..1 of every picture.
     """
-    given = masks or [None] * len(pictures)
+    all_masks = masks or [None] * len(pictures)
     return [
         person_mask(picture.permute(2, 0, 1)[None].float() / 255)[0] if mask is None else mask
-        for picture, mask in zip(pictures, given, strict=True)
+        for picture, mask in zip(pictures, all_masks, strict=True)
     ]

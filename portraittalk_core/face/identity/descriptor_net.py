@@ -31,8 +31,8 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, H', W')."""
         inner = self.second(functional.relu(self.first(features)))
-        beside = functional.avg_pool2d(features, 2) if self.shrinks else features
-        return functional.relu(_added(inner, beside))
+        shortcut = functional.avg_pool2d(features, 2) if self.shrinks else features
+        return functional.relu(_added(inner, shortcut))
 
 
 class FaceDescriptorNet(nn.Module):

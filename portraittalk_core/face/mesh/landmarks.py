@@ -12,12 +12,14 @@ from torch import Tensor
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
 from ...memory_map import release_memory
+from ...options import option_of
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..choice import FaceChoice
 from ..covered import mouth_covered
 from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
+from ..options import FaceOptions
 from .backends import BACKENDS, MeshBackend, open_mesh
 from .search import ORDERS, detect_any_way_up, detect_faces
 from .tracking import Follower, Seen
@@ -29,6 +31,8 @@ __all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait",
 ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
+ORDER_WORDS = {"size": "largest first", "left_to_right": "from left to right"}
+MOST_LISTED = 8  # faces that a warning names
 BLOCK = 256  # frames that are scaled at once
 TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
 ROLLED_DEG = 60.0  # of roll, from which a picture was hardly meant to be so
@@ -41,8 +45,11 @@ def find_portrait(
     face_order: str = "size",
     source: str = "portrait",
     mesh: MeshBackend | None = None,
+    is_chosen: bool = False,
 ) -> Portrait:
     """The picture with the landmarks of one of its faces.
+
+    Where there are several and the first is taken, a warning says so.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -50,13 +57,14 @@ def find_portrait(
         face_order: see `detect_faces`.
         source: what to call the picture in messages.
         mesh: an open back end; None opens one for this call.
+        is_chosen: whether somebody chose the first face among several, so that this is no news.
 
     Raises:
         NoFaceError: no face, none of that index, or one too small to animate.
     """
     if mesh is None:
         with open_mesh() as opened:
-            return find_portrait(picture, face_index, face_order, source, opened)
+            return find_portrait(picture, face_index, face_order, source, opened, is_chosen)
     _check_index(face_index)
     faces = detect_any_way_up(picture, mesh, face_order)
     height, width = picture.shape[:2]
@@ -67,10 +75,10 @@ def find_portrait(
             "mouth visible, that fills at least a tenth of the picture's height; drawings must have a face's "
             "proportions."
         )
-    chosen = face_index if isinstance(face_index, int) else face_index.index(points_px, width, height)
-    if chosen is None or chosen >= len(points_px):
+    index = face_index if isinstance(face_index, int) else face_index.index(points_px, width, height)
+    if index is None or index >= len(points_px):
         raise NoFaceError(_no_such_face(points_px, face_index, face_order, source))
-    face_px = points_px[chosen : chosen + 1]
+    face_px = points_px[index : index + 1]
     eyes_px = float(interocular_px(face_px)[0])
     if eyes_px < MIN_INTEROCULAR_PX:
         x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
@@ -80,8 +88,22 @@ def find_portrait(
             "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
+    if len(points_px) > 1 and face_index == 0 and not is_chosen:
+        _warn_of_others(points_px, face_order, source)
     _warn_of_look(picture, landmarks, source)
     return Portrait(picture, landmarks, source)
+
+
+def _warn_of_others(points_px: Tensor, order: str, source: str) -> None:
+    """Tell that the first of (F, 478, 3) faces was taken, and how to take another."""
+    number, place = (option_of(FaceOptions, name).flag for name in ("face_index", "face"))
+    more = len(points_px) - MOST_LISTED
+    log.warning(
+        "%s holds %d faces, and face 0 is taken, %s: %s%s. To take another one give its number (%s, in nodes "
+        "face_index) or its place (%s, in nodes face_at).",
+        source, len(points_px), ORDER_WORDS[order], _listed(points_px[:MOST_LISTED]),
+        f"; and {more} more" if more > 0 else "", number, place,
+    )  # fmt: skip
 
 
 def _warn_of_look(picture: Tensor, landmarks: LandmarkTrack, source: str) -> None:
@@ -142,22 +164,22 @@ def track_faces(
         with open_mesh() as opened:
             return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source, on_face)
     follower = Follower(mesh, face_index, face_order)
-    seen = Seen()
+    tracked = Seen()
     width = height = 0
     with one_torch_thread():
         for picture in pictures:
             height, width = picture.shape[:2]
             face = follower.see(picture)
-            seen.add(face)
+            tracked.add(face)
             if on_face is not None:
                 on_face(picture, face)
     if follower.is_turned:
         log.warning("the face in %s stands upside down; if that is not meant, turn the film upright.", source)
-    valid = seen.valid
+    valid = tracked.valid
     if not valid.any():
         raise NoFaceError(_never_seen(len(valid), face_index, follower.most, source))
     _check_seen(valid, fps if on_missing == "error" else None, source)
-    points = seen.filled(on_missing)
+    points = tracked.filled(on_missing)
     size = torch.tensor([width, height, width], dtype=torch.float32)
     for part in points.split(BLOCK):
         part.div_(size)
@@ -172,11 +194,11 @@ def _check_index(face_index: int | FaceChoice) -> None:
 
 def _never_seen(num_frames: int, face_index: int | FaceChoice, others_px: Tensor, source: str) -> str:
     """Message of a video that shows the face in no frame, and (F, 478, 3) others at once."""
-    told = f"no face was found in any of the {num_frames} frames of {source}{_asked_for(face_index)}; "
+    message = f"no face was found in any of the {num_frames} frames of {source}{_asked_for(face_index)}; "
     if not len(others_px):
-        return told + "choose a video with an upright face that looks towards the camera."
+        return message + "choose a video with an upright face that looks towards the camera."
     what = "number" if isinstance(face_index, int) else "place"
-    return f"{told}what is seen at once is {_listed(others_px)}. Give the {what} of one of these."
+    return f"{message}what is seen at once is {_listed(others_px)}. Give the {what} of one of these."
 
 
 def _check_seen(valid: Tensor, strict_fps: Fraction | None, source: str) -> None:
@@ -197,13 +219,13 @@ def _asked_for(face_index: int | FaceChoice) -> str:
 
 def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, source: str) -> str:
     faces = _listed(points_px)
-    how = "largest first" if order == "size" else "from left to right"
     holds = "1 face" if len(points_px) == 1 else f"{len(points_px)} faces"
     if not isinstance(face_index, int):
         return (
             f"no face was found {face_index} in {source}, which holds {holds}: {faces}. Give a place of one of these."
         )
-    return f"face_index is {face_index}, but {source} holds {holds} ({how}): {faces}. Choose one of these numbers."
+    holds = f"{holds} ({ORDER_WORDS[order]})"
+    return f"face_index is {face_index}, but {source} holds {holds}: {faces}. Choose one of these numbers."
 
 
 def _listed(faces_px: Tensor) -> str:

@@ -84,9 +84,9 @@ def detect_upright(
     if any(not is_upside_down(picture, face) for face in _in_px(faces, picture)) or not (thorough or len(faces)):
         return faces, False
     turned = upside_down(picture)
-    found = detect_faces(turned, mesh, order, thorough)
-    upright = [not is_upside_down(turned, face) for face in _in_px(found, turned)]
-    return (found[torch.tensor(upright)], True) if any(upright) else (faces, False)
+    detected = detect_faces(turned, mesh, order, thorough)
+    upright = [not is_upside_down(turned, face) for face in _in_px(detected, turned)]
+    return (detected[torch.tensor(upright)], True) if any(upright) else (faces, False)
 
 
 def upside_down(picture: Tensor) -> Tensor:

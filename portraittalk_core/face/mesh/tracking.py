@@ -35,11 +35,11 @@ class Follower:
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
-        face, shown = None, upside_down(picture) if self.is_turned else picture
+        face, upright = None, upside_down(picture) if self.is_turned else picture
         if self.last is not None:
-            face = refine(shown, self.last, self.mesh, TRACKING_CROPS)
+            face = refine(upright, self.last, self.mesh, TRACKING_CROPS)
         if face is None:
-            face = self._search(shown)
+            face = self._search(upright)
         if face is None:
             self.num_missing += 1
             return None
@@ -59,14 +59,14 @@ class Follower:
         faces = faces * torch.tensor([width, height, width], dtype=torch.float32)
         if self.last is not None and not self.was_alone:
             return most_alike(faces, self.last, min_iou=0.1)
-        chosen = self._chosen(faces, width, height)
-        if chosen is None:
+        index = self._chosen(faces, width, height)
+        if index is None:
             self.most = faces if len(faces) > len(self.most) else self.most
             if self.last is None:
                 self.is_turned = False  # until the face is there
             return None
         self.was_alone = len(faces) == 1
-        return faces[chosen]
+        return faces[index]
 
     def _chosen(self, faces: Tensor, width: int, height: int) -> int | None:
         """Which of (F, 478, 3) faces in pixels is the one; one that was alone may be anywhere when it is back."""
@@ -96,12 +96,12 @@ class Seen:
     def filled(self, on_missing: str) -> Tensor:
         """(T, 478, 3) landmarks with the gaps filled, see `filled`; what was gathered is given up."""
         points = self._rows.table()
-        seen = [number for number, is_seen in enumerate(self._seen) if is_seen]
-        points[: seen[0]], points[seen[-1] + 1 :] = points[seen[0]].clone(), points[seen[-1]].clone()
-        for before, after in pairwise(seen):
-            share = torch.arange(1, after - before)[:, None, None] / (after - before)
-            end = points[after] if on_missing == "interpolate" else points[before]
-            points[before + 1 : after] = torch.lerp(points[before][None], end[None], share)
+        numbers = [number for number, is_seen in enumerate(self._seen) if is_seen]
+        points[: numbers[0]], points[numbers[-1] + 1 :] = points[numbers[0]].clone(), points[numbers[-1]].clone()
+        for first, second in pairwise(numbers):
+            share = torch.arange(1, second - first)[:, None, None] / (second - first)
+            end = points[second] if on_missing == "interpolate" else points[first]
+            points[first + 1 : second] = torch.lerp(points[first][None], end[None], share)
         release_memory()
         return points
 
@@ -114,7 +114,7 @@ def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
         on_missing: "interpolate" moves straight from the last seen to the next one; else the last one is repeated. At
             the ends the nearest one is repeated either way.
     """
-    seen = Seen()
+    tracked = Seen()
     for frame in frames:
-        seen.add(frame)
-    return seen.filled(on_missing)
+        tracked.add(frame)
+    return tracked.filled(on_missing)

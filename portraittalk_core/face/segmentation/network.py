@@ -23,9 +23,9 @@ def _act(swish: bool) -> nn.Module:
 
 def _same(x: Tensor, kernel: int) -> Tensor:
     """Even sides padded for stride 2 as TensorFlow's SAME does: one row and column more after than before."""
-    before = (kernel - 2) // 2
-    after = kernel - 2 - before
-    return F.pad(x, (before, after, before, after))
+    leading = (kernel - 2) // 2
+    trailing = kernel - 2 - leading
+    return F.pad(x, (leading, trailing, leading, trailing))
 
 
 class _Weights(nn.Module):

@@ -79,8 +79,8 @@ def portrait_mask(picture: Tensor, points_px: Tensor) -> Tensor | None:
         if min(x1 - x0, y1 - y0) < LEAST_PX:
             return None
         if max(x1 - x0, y1 - y0) < SMALL_HEAD * max(height, width):
-            near = grown(mask[None, None], round(NEAR * max(height, width)))[0, 0, y0:y1, x0:x1]
-            head = torch.minimum(_mask(image[..., y0:y1, x0:x1])[0], near)
+            vicinity = grown(mask[None, None], round(NEAR * max(height, width)))[0, 0, y0:y1, x0:x1]
+            head = torch.minimum(_mask(image[..., y0:y1, x0:x1])[0], vicinity)
             mask[y0:y1, x0:x1].lerp_(head, _window(x1 - x0) * _window(y1 - y0)[:, None])
     return mask if _is_person(mask[y0:y1, x0:x1], mask, points_px) else None
 
@@ -117,8 +117,8 @@ def _mask(image: Tensor) -> Tensor:
     slopes, offsets = guided_upsampled(mask, guide, (height, width), RADIUS, EPSILON)
     fine = ((slopes * image).sum(1, keepdim=True) + offsets - LEAST) / (MOST - LEAST)
     # far from the coarse edge, colours such as a dark coat's before a dark wall decide nothing
-    most, least = (_resized(grown(part, BAND), (height, width)) for part in (mask, 1 - mask))
-    return torch.minimum(torch.maximum(fine.clamp(0, 1), 1 - 2 * least), 2 * most).clamp(0, 1)[:, 0]
+    upper, lower = (_resized(grown(part, BAND), (height, width)) for part in (mask, 1 - mask))
+    return torch.minimum(torch.maximum(fine.clamp(0, 1), 1 - 2 * lower), 2 * upper).clamp(0, 1)[:, 0]
 
 
 def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -37,17 +37,17 @@ def previous_hook(projection: nn.Module, latents: Callable[[], Tensor | None]) -
     """
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        known = latents()
-        if known is None:
+        previous = latents()
+        if previous is None:
             return out
-        if known.shape[2:] != out.shape[2:] or len(out) % len(known):
+        if previous.shape[2:] != out.shape[2:] or len(out) % len(previous):
             raise InputError(
-                f"the last frame's latents are {tuple(known.shape)}, which are no previous frames of {len(out)} rows "
-                f"of {out.shape[2]}x{out.shape[3]}."
+                f"the last frame's latents are {tuple(previous.shape)}, which are no previous frames of {len(out)} "
+                f"rows of {out.shape[2]}x{out.shape[3]}."
             )
         # where the rows are: ComfyUI's layers may have their weights elsewhere, and bring them
-        added = projection(known.to(out.device, projection.weight.dtype)).to(out)
-        return out + added.repeat(len(out) // len(known), 1, 1, 1)
+        added = projection(previous.to(out.device, projection.weight.dtype)).to(out)
+        return out + added.repeat(len(out) // len(previous), 1, 1, 1)
 
     return add
 

@@ -116,8 +116,8 @@ class DiffusersBackend:
         with FaceEncoder(find_face_models([options.face_models])) as encoder:
             embedding = self._described(encoder, pictures, names, options.face_weights or None)
             if options.blend_with:
-                others = [load_picture(path) for path in options.blend_with]
-                other = self._described(encoder, others, [path.name for path in options.blend_with])
+                blended = [load_picture(path) for path in options.blend_with]
+                other = self._described(encoder, blended, [path.name for path in options.blend_with])
                 embedding = blend_faces(embedding, other, options.blend_amount)
         return adapter.tokens(embedding, options.combine)
 
@@ -167,9 +167,9 @@ class DiffusersBackend:
             )
         strengths, placed = AnimateOptions(options.landmark_tokens, options.placement_tokens), None
         if net.previous_proj is not None:  # trained on the placement of the frame before; first of all the portrait's
-            own = placements(track)
-            start = own if canvas.fit is None else placements(canvas.place(canvas.portrait.landmarks))
-            placed = previous_placements(start[0], own)
+            placement = placements(track)
+            start = placement if canvas.fit is None else placements(canvas.place(canvas.portrait.landmarks))
+            placed = previous_placements(start[0], placement)
         return AnimateConditioning(net, track_conditions(track, placed), strengths, options.features)
 
 

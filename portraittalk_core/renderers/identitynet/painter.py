@@ -154,8 +154,8 @@ class DiffusersPainter:
             painted = self.paint_latents(latents, on_step, first, fixed)
         finally:
             self._kept = None
-        shown, weights = painted.frames, weights.movedim(1, -1).to(painted.frames)
-        return replace(painted, frames=torch.lerp(shown, frames.to(shown), weights))
+        pictures, weights = painted.frames, weights.movedim(1, -1).to(painted.frames)
+        return replace(painted, frames=torch.lerp(pictures, frames.to(pictures), weights))
 
     def paint_latents(
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
@@ -234,10 +234,10 @@ class DiffusersPainter:
         """The denoiser, holding what an edit keeps; finished frames before the drafts are held already."""
         if self._kept is None:
             return denoiser
-        known, weights = (part.to(latents.device) for part in self._kept)
-        num_fixed = len(latents) - len(known)
+        clean, weights = (part.to(latents.device) for part in self._kept)
+        num_fixed = len(latents) - len(clean)
         weights = torch.cat([weights.new_zeros(num_fixed, *weights.shape[1:]), weights])
-        return KeptDenoiser(denoiser, torch.cat([latents[:num_fixed], known.to(latents)]), weights)
+        return KeptDenoiser(denoiser, torch.cat([latents[:num_fixed], clean.to(latents)]), weights)
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
         """The branches, with those that attend to the ControlNet's feature maps."""

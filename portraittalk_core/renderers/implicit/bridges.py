@@ -69,8 +69,8 @@ def keypoints_of_landmarks(
     warped = warped_pictures(RenderJob(portrait, motion, 1, portrait.landmarks.fps))
     rest = _expressions(model, crop, itertools.islice(warped, 1), 1)
     for span in for_head:
-        seen = _expressions(model, crop, itertools.islice(warped, len(span)), batch)
-        yield head.track(span, seen - rest)
+        expressions = _expressions(model, crop, itertools.islice(warped, len(span)), batch)
+        yield head.track(span, expressions - rest)
 
 
 def keypoints_of_lips(
@@ -124,30 +124,30 @@ def landmarks_of_keypoints(
     return track_faces(renderer.render(job, callbacks), job.fps, mesh, source="the rendered frames")
 
 
-def lip_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, wanted: Tensor) -> Tensor:
+def lip_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, target: Tensor) -> Tensor:
     """(T, K, 3) displacements of placed keypoints that open a face's lips.
 
     Args:
         retargeting: of the model.
         placed: (1, K, 3) keypoints of the face as it is.
         rest: (1,) `lip_ratio` of the face as it is.
-        wanted: (T,) `lip_ratio` that is wanted.
+        target: (T,) `lip_ratio` that is wanted.
     """
-    ratios = (PUBLIC_RATIO * rest.expand(len(wanted)).to(placed), PUBLIC_RATIO * wanted.to(placed))
+    ratios = (PUBLIC_RATIO * rest.expand(len(target)).to(placed), PUBLIC_RATIO * target.to(placed))
     with torch.no_grad():
-        return retargeting.lips(placed.expand(len(wanted), -1, -1), *ratios)
+        return retargeting.lips(placed.expand(len(target), -1, -1), *ratios)
 
 
-def eye_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, wanted: Tensor) -> Tensor:
+def eye_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, target: Tensor) -> Tensor:
     """(T, K, 3) displacements of placed keypoints that open a face's eyes otherwise than they are; 0 where they do not.
 
     Args:
         retargeting: of the model.
         placed: (1, K, 3) keypoints of the face as it is.
         rest: (1, 2) `eye_ratios` of the face as it is.
-        wanted: (T, 2) that are wanted; the networks take their mean.
+        target: (T, 2) that are wanted; the networks take their mean.
     """
-    targets = torch.cat([rest, wanted]).mean(1).to(placed)
+    targets = torch.cat([rest, target]).mean(1).to(placed)
     count = len(targets)
     with torch.no_grad():
         moved = retargeting.eyes(placed.expand(count, -1, -1), rest.expand(count, -1).to(placed), targets)
@@ -269,10 +269,10 @@ def measured_basis(model: KeypointModel, portrait: Portrait, batch: int = BATCH)
     open_mouth = shut_mouth + WIDEST_GAP * rig.mouth_width * rig.part
     poses = torch.stack([shut_mouth, open_mouth, shut_mouth + rig.shut, shut_mouth + rig.brows])
     landmarks = portrait.landmarks
-    asked = LandmarkTrack.from_px(rig.to_px(poses), landmarks.width, landmarks.height, landmarks.fps)
-    expressions = next(iter(keypoints_of_landmarks(model, portrait, [asked], batch))).expression
+    posed = LandmarkTrack.from_px(rig.to_px(poses), landmarks.width, landmarks.height, landmarks.fps)
+    expressions = next(iter(keypoints_of_landmarks(model, portrait, [posed], batch))).expression
     mouth, eyes, brows = (expressions[1:] - expressions[0]).unbind()
-    ratio = lip_ratio(asked.points_px)
+    ratio = lip_ratio(posed.points_px)
     strength = torch.stack(
         [part.norm(dim=1) / part.norm(dim=1).max().clamp(min=1e-12) for part in (mouth, eyes, brows)]
     )
@@ -287,11 +287,11 @@ def measured_basis(model: KeypointModel, portrait: Portrait, batch: int = BATCH)
 
 def _expressions(model: KeypointModel, crop: FaceCrop, pictures: Iterator[Tensor], batch: int) -> Tensor:
     """(T, K, 3) float32 expressions that a model sees in pictures, at one crop."""
-    found = []
+    minima = []
     while taken := _crops(crop, itertools.islice(pictures, batch), model.device):
         with torch.no_grad():
-            found.append(model.keypoints(torch.cat(taken)).expression.float().cpu())
-    return torch.cat(found)
+            minima.append(model.keypoints(torch.cat(taken)).expression.float().cpu())
+    return torch.cat(minima)
 
 
 def _crops(crop: FaceCrop, pictures: Iterator[Tensor], device: torch.device) -> list[Tensor]:

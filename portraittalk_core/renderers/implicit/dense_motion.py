@@ -118,10 +118,10 @@ class DenseMotion(nn.Module):
         warped = torch.stack([_sampled(squeezed, grid + s[:, None, None, None]) for s in shifts.unbind(1)], 1)
         heat = keypoint_gaussians(driving, shape) - keypoint_gaussians(source, shape)
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1)[:, :, None]
-        seen = self.hourglass(torch.cat([heat, warped], 2).flatten(1, 2).to(volume.dtype))
-        mask = self.mask(seen).float().softmax(1)  # sums to 1, so the common grid stays outside
+        features = self.hourglass(torch.cat([heat, warped], 2).flatten(1, 2).to(volume.dtype))
+        mask = self.mask(features).float().softmax(1)  # sums to 1, so the common grid stays outside
         deformation = grid + torch.einsum("bmdhw,bmc->bdhwc", mask, shifts)
-        return deformation, torch.sigmoid(self.occlusion(seen.flatten(1, 2)))
+        return deformation, torch.sigmoid(self.occlusion(features.flatten(1, 2)))
 
 
 class Warping(nn.Module):

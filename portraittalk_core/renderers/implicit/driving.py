@@ -84,8 +84,8 @@ class Driving:
             base = self.keypoints(spans, face)
             if self.renderer.options.lips == OURS and self.driver is None:
                 lips = self.landmarks(our_landmarks(self.job), portrait.landmarks)
-                heard = keypoints_of_landmarks(self.renderer.model, portrait, lips)
-                base = with_lips(base, heard, self.mouth.basis)
+                driven = keypoints_of_landmarks(self.renderer.model, portrait, lips)
+                base = with_lips(base, driven, self.mouth.basis)
             return self.edited(base)
         scaled = self.landmarks(spans, portrait.landmarks)
         model = self.renderer.model
@@ -183,9 +183,9 @@ def batches(spans: Iterator[KeypointTrack], size: int) -> Iterator[KeypointTrack
     rest = None
     for span in spans:
         joined = span if rest is None else join([rest, span])
-        whole = len(joined) - len(joined) % size
-        yield from (joined.slice(start, start + size) for start in range(0, whole, size))
-        rest = joined.slice(whole, len(joined)) if whole < len(joined) else None
+        multiple = len(joined) - len(joined) % size
+        yield from (joined.slice(start, start + size) for start in range(0, multiple, size))
+        rest = joined.slice(multiple, len(joined)) if multiple < len(joined) else None
     if rest is not None:
         yield rest
 

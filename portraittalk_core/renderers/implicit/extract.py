@@ -112,8 +112,8 @@ def keypoint_track_of_film(
         raise InputError(
             f"there are {done} {more}pictures and {len(landmarks)} frames of landmarks; give those of one film."
         )
-    seen = track_of(reader.faces(), model.layout, landmarks.fps)
-    every = in_order(seen, (landmarks.valid.long().cumsum(0) - 1).clamp(min=0))
+    extracted = track_of(reader.faces(), model.layout, landmarks.fps)
+    every = in_order(extracted, (landmarks.valid.long().cumsum(0) - 1).clamp(min=0))
     return filled(replace(every, valid=landmarks.valid.clone()), on_missing)
 
 

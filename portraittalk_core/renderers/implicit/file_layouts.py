@@ -84,17 +84,17 @@ _FLAT = re.compile(r"(^|\.)(retarget_(?:shoulder|mouth|eye))_module\.")  # Kijai
 def sorted_names(names: Iterable[str]) -> dict[str, dict[str, dict[str, str]]]:
     """Layout → part → name of the part's tensor → name in the file, for whatever a file holds of them."""
     plain = {_FLAT.sub(r"\1\2.", name): name for name in names}
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    layouts: dict[str, dict[str, dict[str, str]]] = {}
     for key, layout in LAYOUTS.items():
         for part in layout.parts:
             for prefix in (form.format(part.name) for form in _BARE[key]):
                 inside = {n.removeprefix(prefix): name for n, name in plain.items() if n.startswith(prefix)}
                 if all(any(re.search(mark, n) for n in inside) for mark in part.marks):
-                    found.setdefault(key, {})[part.name] = inside
+                    layouts.setdefault(key, {})[part.name] = inside
                     break
     if "decoder.fc.weight" in plain:  # face-vid2vid's generator by itself, which has the names of two of LivePortrait's
-        found.pop(LIVEPORTRAIT, None)
-    return found
+        layouts.pop(LIVEPORTRAIT, None)
+    return layouts
 
 
 def network_tensors(layout: str, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
@@ -130,7 +130,7 @@ def dimension(tensors: Mapping[str, Tensor], name: str, axis: int, source: str) 
 
 def count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     """How many numbers the names have in the place of the group of a pattern."""
-    return len({found.group(1) for name in tensors if (found := re.match(pattern, name))})
+    return len({match.group(1) for name in tensors if (match := re.match(pattern, name))})
 
 
 def generator_sizes(networks: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, str]) -> ImplicitSizes:

@@ -124,20 +124,20 @@ class _FilmRenderer:
     @torch.no_grad()
     def _encoded(self, first: int, pictures: list[Tensor]) -> FilmBatch:
         valid = self._film.track.valid[first : first + len(pictures)]
-        drawn = torch.nonzero(valid).flatten().tolist()
-        crops = [self._crops.of(first + at) for at in drawn]
-        before, features = self._face_before(), None
-        faces = before
-        if drawn:
-            cut = zip(drawn, crops, strict=True)
+        positions = torch.nonzero(valid).flatten().tolist()
+        crops = [self._crops.of(first + at) for at in positions]
+        previous, features = self._face_before(), None
+        faces = previous
+        if positions:
+            cut = zip(positions, crops, strict=True)
             taken = torch.cat([crop.take(pictures[at], self._model.device) for at, crop in cut])
             faces = self._model.keypoints(taken)
             features = self._model.features(taken)
-        shown = valid.long().cumsum(0)  # 0: the face before
-        own = track_of(Keypoints.cat([before, faces]), self._model.layout, self._film.track.fps)
-        motion = replace(own, **{name: getattr(own, name)[shown] for name in MOTION}, valid=valid)
+        order = valid.long().cumsum(0)  # 0: the face before
+        track = track_of(Keypoints.cat([previous, faces]), self._model.layout, self._film.track.fps)
+        motion = replace(track, **{name: getattr(track, name)[order] for name in MOTION}, valid=valid)
         self._last = faces[-1:]
-        return FilmBatch(first, pictures, drawn, crops, faces, features, motion)
+        return FilmBatch(first, pictures, positions, crops, faces, features, motion)
 
     def _face_before(self) -> Keypoints:
         """The face of the last frame with one; before any, that of the first."""
@@ -199,12 +199,12 @@ class _FilmRenderer:
     def _rendered(
         self, batch: FilmBatch, motion: KeypointTrack, wanted: Tensor | None, head_moves: bool
     ) -> list[Tensor]:
-        whole = self._options.paste == "picture"
+        in_picture = self._options.paste == "picture"
         rendered = self._faces(batch, motion)
-        out = list(batch.pictures) if whole else [self._still(picture) for picture in batch.pictures]
+        out = list(batch.pictures) if in_picture else [self._still(picture) for picture in batch.pictures]
         for number, (at, crop) in enumerate(zip(batch.drawn, batch.crops, strict=True)):
             self._place = crop
-            if not whole:
+            if not in_picture:
                 out[at] = crop_pictures(rendered[number : number + 1])[0]
                 continue
             if wanted is not None and torch.equal(wanted[at], self._film.track.points[batch.first + at]):

@@ -49,29 +49,29 @@ class LipOpening:
     @property
     def correlation(self) -> float:
         """Pearson's r of asked and measured; NaN where one of them does not change."""
-        asked, measured = (part[self.seen].double() for part in (self.asked, self.measured))
-        if len(asked) < 2 or not asked.std() > 0 or not measured.std() > 0:
+        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        if len(target) < 2 or not target.std() > 0 or not measured.std() > 0:
             return float("nan")
-        return float(torch.corrcoef(torch.stack([asked, measured]))[0, 1])
+        return float(torch.corrcoef(torch.stack([target, measured]))[0, 1])
 
     @property
     def line(self) -> tuple[float, float]:
         """Slope and offset of the measured opening over the asked one, by least squares; NaN where nothing changes."""
-        asked, measured = (part[self.seen].double() for part in (self.asked, self.measured))
-        spread = (asked - asked.mean()).square().sum() if len(asked) else torch.zeros(())
+        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        spread = (target - target.mean()).square().sum() if len(target) else torch.zeros(())
         if not spread > 0:
             return float("nan"), float("nan")
-        slope = float(((asked - asked.mean()) * measured).sum() / spread)
-        return slope, float(measured.mean()) - slope * float(asked.mean())
+        slope = float(((target - target.mean()) * measured).sum() / spread)
+        return slope, float(measured.mean()) - slope * float(target.mean())
 
     def summary(self) -> dict[str, float | int | None]:
         """Numbers for a report: means, mean distance, correlation, slope, offset and frames without a face."""
-        asked, measured = self.asked[self.seen], self.measured[self.seen]
+        target, measured = self.asked[self.seen], self.measured[self.seen]
         slope, offset = self.line
         numbers = {
-            "mean_asked": float(asked.mean()),
+            "mean_asked": float(target.mean()),
             "mean_measured": float(measured.mean()),
-            "mean_distance": float((asked - measured).abs().mean()),
+            "mean_distance": float((target - measured).abs().mean()),
             "correlation": self.correlation,
             "slope": slope,
             "offset": offset,
@@ -142,7 +142,7 @@ class GainSweep:
     @property
     def is_strictly_rising(self) -> bool:
         """Whether every larger gain opens the mouth further."""
-        return all(after > before for before, after in zip(self.opening, self.opening[1:], strict=False))
+        return all(second > first for first, second in zip(self.opening, self.opening[1:], strict=False))
 
     @property
     def shuts_at_zero(self) -> bool:
@@ -179,8 +179,8 @@ def gain_sweep(
         meter = OpeningMeter(mesh, fps)
         for picture in render(gain):
             meter.see(picture)
-        seen = meter.measured[~meter.measured.isnan()]
-        if not len(seen):
+        measured = meter.measured[~meter.measured.isnan()]
+        if not len(measured):
             raise NoFaceError(f"with gain {gain:g} no rendered frame shows a face, so its mouth cannot be measured.")
-        means.append(float(seen.mean()))
+        means.append(float(measured.mean()))
     return GainSweep(ordered, tuple(means))

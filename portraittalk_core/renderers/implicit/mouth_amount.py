@@ -67,9 +67,9 @@ class MouthAmount:
         result = expression_gain(span, amounts, MOUTH, rest, self.basis)
         if self.basis is None:
             return result
-        asked, opened = (self.basis.opening(in_head_axes(track) - rest) for track in (span, result))
-        lacking = (amounts.to(asked) * asked - opened).where(amounts != 1, 0.0)
-        return added(result, lacking, self.basis.parting)
+        target, opened = (self.basis.opening(in_head_axes(track) - rest) for track in (span, result))
+        difference = (amounts.to(target) * target - opened).where(amounts != 1, 0.0)
+        return added(result, difference, self.basis.parting)
 
 
 def shut_landmarks(reference: LandmarkTrack) -> LandmarkTrack:

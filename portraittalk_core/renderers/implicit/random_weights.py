@@ -101,7 +101,7 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.running_mean.copy_(noise(module.running_mean) * 0.1)
             module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=draw))
-        if isinstance(module, _BatchNorm | nn.LayerNorm):
+        if isinstance(module, _BatchNorm | nn.LayerNorm) and module.weight is not None:
             module.weight += 1
     for name, weight in network.named_parameters():
         if RESIDUAL.search(name):

@@ -27,9 +27,9 @@ def folded(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     Raises:
         InputError: a part is missing or of another shape.
     """
-    found = {name.removesuffix("_orig"): weight for name, weight in tensors.items() if name.endswith(".weight_orig")}
+    weights = {name.removesuffix("_orig"): weight for name, weight in tensors.items() if name.endswith(".weight_orig")}
     rest = {n: t for n, t in tensors.items() if not n.endswith((".weight_orig", ".weight_u", ".weight_v"))}
-    for name, weight in found.items():
+    for name, weight in weights.items():
         left, right = tensors.get(f"{name}_u"), tensors.get(f"{name}_v")
         shapes = (weight.shape[:1], (weight[0].numel(),)) if weight.ndim > 1 else ()
         if left is None or right is None or (left.shape, right.shape) != shapes:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, grid_sample, instance_norm, interpolate, leaky_relu, pad, relu
 
 from ...engines.landmark_generator.network import MEL_STAGES, ConvolutionUnit
-from .sizes import LipSizes
+from .sizes import IPLAP_DECODER, SPADE_DECODER, LipSizes
 
 SLOPE = 0.2  # of the leaky ReLU in blocks
 NORM_EPSILON = 1e-5
@@ -49,10 +49,11 @@ def batch_normed(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Ten
 
 
 class SpadeLayer(nn.Module):
-    """Instance norm, scaled and shifted at every pixel by maps made from a picture or features."""
+    """Instance or batch norm, scaled and shifted at every pixel by maps made from a picture or features."""
 
-    def __init__(self, channels: int, modulation: int, hidden: int) -> None:
+    def __init__(self, channels: int, modulation: int, hidden: int, batch_norm: bool = False) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False) if batch_norm else None
         self.conv1 = nn.Conv2d(modulation, hidden, 3, padding=1)
         self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
@@ -72,7 +73,7 @@ class SpadeLayer(nn.Module):
     def forward(self, x: Tensor, maps: Maps) -> Tensor:
         """(B, C, H, W) modulated; maps may be of fewer pictures, each for as many of x that follow one another."""
         gain, offset = maps
-        grouped = normalised(x).unflatten(0, (len(gain), -1))
+        grouped = (normalised(x) if self.norm is None else self.norm(x)).unflatten(0, (len(gain), -1))
         return torch.addcmul(offset[:, None], grouped, gain[:, None]).flatten(0, 1)
 
     def _one_by_one(self, modulation: Tensor) -> Tensor:
@@ -114,14 +115,19 @@ class SpadeLayer(nn.Module):
 
 
 class Spade(nn.Module):
-    """Two modulated convolutions."""
+    """Two modulated convolutions.
 
-    def __init__(self, channels: int, modulation: int, hidden: int) -> None:
+    IP-LAP's have instance norm and no shortcut; SPADE's own blocks have batch norm and one. Instance norm divides
+    a channel by its own spread in the picture, and so takes away most of what it says of a part's colour.
+    """
+
+    def __init__(self, channels: int, modulation: int, hidden: int, decoder: str = IPLAP_DECODER) -> None:
         super().__init__()
+        self.has_shortcut = decoder == SPADE_DECODER
         self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.spade_layer_1 = SpadeLayer(channels, modulation, hidden)
-        self.spade_layer_2 = SpadeLayer(channels, modulation, hidden)
+        self.spade_layer_1 = SpadeLayer(channels, modulation, hidden, self.has_shortcut)
+        self.spade_layer_2 = SpadeLayer(channels, modulation, hidden, self.has_shortcut)
 
     def maps(self, modulation: Tensor) -> tuple[Maps, Maps]:
         """Of both layers; the same for all features that are modulated by one picture."""
@@ -130,8 +136,9 @@ class Spade(nn.Module):
     def forward(self, x: Tensor, maps: tuple[Maps, Maps]) -> Tensor:
         """(B, C, H, W) to the same shape; see `SpadeLayer.forward`."""
         in_place = not torch.is_grad_enabled()
-        x = self.conv_1(leaky_relu(self.spade_layer_1(x, maps[0]), SLOPE, in_place))
-        return self.conv_2(leaky_relu(self.spade_layer_2(x, maps[1]), SLOPE, in_place))
+        inner = self.conv_1(leaky_relu(self.spade_layer_1(x, maps[0]), SLOPE, in_place))
+        result = self.conv_2(leaky_relu(self.spade_layer_2(inner, maps[1]), SLOPE, in_place))
+        return x + result if self.has_shortcut else result
 
 
 class VectorNorm(nn.Module):

@@ -8,7 +8,7 @@ Shapes: T frames, F of them, S side of the networks' crops.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ TRIED_GAP = 0.1  # gap over width of a mouth whose inside can be tried
 LEAST_EXPLAINED = 0.45  # share of the variance of colours in the true mouths that the painted ones explain
 LEAST_SHARPNESS = 0.65  # of the painted mouths' gradients, over those of the film's own
 LARGEST = 1.5  # a mouth so many times as wide in the film as in the networks' crop would be a blur
+MOST_SHIFT = 0.1  # of a colour 0..1: what is further off has no cast, but is another picture
 WIDER = 1.4  # mouths opened so much wider than any reference show what nobody has seen
 _CORNERS, _MIDDLES = (INNER_LIPS[0], INNER_LIPS[10]), (INNER_LIPS[5], INNER_LIPS[15])
 
@@ -48,6 +49,7 @@ class Trial:
     explained: float  # share of the variance of colours, 1 where they are the same
     sharpness: float  # of gradients, over the film's own
     enlarged: float  # width of a mouth in the film over that in the networks' crop
+    shift: tuple[float, ...] = field(default=(0.0, 0.0, 0.0), compare=False)  # of red, green, blue, to the film's mean
 
 
 def inside_shares(
@@ -109,7 +111,8 @@ def explained(
     """How well the networks paint the film's own open mouths from its references.
 
     Where what they paint is added to aligned references, as much of it is taken as brings them nearest to the film:
-    what was learnt of others' teeth need not be right for these.
+    what was learnt of others' teeth need not be right for these. Nor need their brightness: the mean colour of what is
+    painted is brought to the film's, here for each frame to that of the others.
 
     Args:
         model: the networks.
@@ -140,10 +143,24 @@ def explained(
         aligned = model.paint(bare, batch).float().cpu()
         share = best_share(aligned, painted, true, masks)
         features, painted = model.with_share(features, share), torch.lerp(aligned, painted, share)
+    shift, shifts = mean_shifts(painted, true, (masks >= 1).float())  # without the lips, on which masks fade
+    painted = painted + shifts[:, :, None, None]
     error, variance = (((true - other).square() * masks).sum() for other in (painted, mean))
     sharp = _gradients(painted, masks) / _gradients(true, masks).clamp(min=1e-9)
     enlarged = enlargement(footage.track, boxes, numbers)
-    return Trial(float(1 - error / variance.clamp(min=1e-9)), float(sharp), enlarged), features
+    return Trial(float(1 - error / variance.clamp(min=1e-9)), float(sharp), enlarged, tuple(shift.tolist())), features
+
+
+def mean_shifts(painted: Tensor, true: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean differences of colours of (F, 3, S, S) true and painted crops where (F, 1, S, S) masks are.
+
+    Returns:
+        (3,) of all frames; (F, 3) for each frame that of the others, 0 where there are none; `MOST_SHIFT` at most.
+    """
+    away, area = ((true - painted) * masks).sum((2, 3)), masks.sum((2, 3))
+    total, whole = away.sum(0), area.sum(0)
+    shifts = total / whole.clamp(min=1e-9), (total - away) / (whole - area).clamp(min=1e-3)
+    return tuple(shift.clamp(-MOST_SHIFT, MOST_SHIFT) for shift in shifts)
 
 
 def enlargement(track: LandmarkTrack, boxes: LipBoxes, frames: list[int]) -> float:

@@ -131,6 +131,7 @@ class _LipJob:
         self._scene = int(scenes[0])
         self._warped = WarpedFrames(self._footage) if self._blend == MOUTH else None
         self._features: Any = None
+        self._shift = torch.zeros(3, 1, 1)  # of the colours of what is painted
 
     def pictures(self) -> Iterator[Tensor]:
         """All frames; of the public script's, the third stands for the first two."""
@@ -162,6 +163,8 @@ class _LipJob:
         trial, self._features = known
         if not trusted(trial, wider(self._footage, chosen), self._footage.name):
             self._shares.zero_()
+        elif trial is not None:
+            self._shift = torch.tensor(trial.shift)[:, None, None]
 
     def masks(self) -> Iterator[Tensor]:
         """What is pasted of all frames."""
@@ -262,7 +265,8 @@ class _LipJob:
             pasted = public_inference.pasted(picture, painted[number], box, self._filmed_px(index))
         else:
             mask = batch.shares[number] * self._mask(index, batch.shapes[at])
-            crop = self._sharpener.sharpen(painted[number], batch.crops[number], mask)
+            shifted = (painted[number] + self._shift * mask).clamp(0, 1)
+            crop = self._sharpener.sharpen(shifted, batch.crops[number], mask)
             paster = Paster(picture, box.crop(side), side, mask, options.match_colour, "cpu", options.sharpen)
             pasted = next(iter(paster.paste(crop[None])))
         return pasted if weight >= 1 else torch.lerp(filmed.float(), pasted.float(), weight).round().byte()

@@ -111,11 +111,11 @@ class Rendering(PictureEncoder):
         super().__init__(3 + SKETCH_CHANNELS, config)
         self.lips = LipFusion(config) if config.ablate != "lips" else None
         self.sound = AudioAttention(config) if config.ablate != "audio" else None
-        self.spade_1 = Spade(config.wide, 2 * config.wide, config.hidden)
+        self.spade_1 = Spade(config.wide, 2 * config.wide, config.hidden, config.decoder)
         self.shuffle = nn.PixelShuffle(2)
-        self.spade_2 = Spade(config.middle, 2 * config.narrow, config.hidden)
-        self.spade_3 = Spade(config.middle, 6, config.hidden)
-        self.keeps = config.keep_references
+        self.spade_2 = Spade(config.middle, 2 * config.narrow, config.hidden, config.decoder)
+        self.spade_3 = Spade(config.middle, 6, config.hidden, config.decoder)
+        self.keeps = config.keep_references and config.ablate != "align"  # else there are none to keep
         self.conv_last = nn.Conv2d(config.middle, 3, 7, padding=3)
         if self.keeps:  # learning begins with the aligned references themselves
             nn.init.zeros_(self.conv_last.weight)

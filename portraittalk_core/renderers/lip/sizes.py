@@ -11,6 +11,7 @@ SKETCHES = 5  # drawn frames around the one to be painted
 SKETCH_CHANNELS = 3 * SKETCHES
 ABLATIONS = ("none", "align", "align-mean", "lips", "audio")
 FACE, NOSE_TO_CHIN = FRAMINGS = ("face", "nose-to-chin")
+IPLAP_DECODER, SPADE_DECODER = DECODERS = ("iplap", "spade")
 MIN_SIDE, MAX_SIDE = 16, 1024  # of crops
 MAX_WIDTH = 65536
 
@@ -62,6 +63,7 @@ class LipConfig(LipSizes):
     usual_references: int = 25  # how many it paints with where no number is given; IP-LAP's
     usual_lips: int = 5  # and lip references
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
+    decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
@@ -69,6 +71,7 @@ class LipConfig(LipSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.ablate, ABLATIONS, "`ablate` of a lip renderer")
+        check_choice(self.decoder, DECODERS, "`decoder` of a lip renderer")
         check_choice(self.framing, FRAMINGS, "`framing` of a lip renderer")
         for name in ("usual_references", "usual_lips"):
             _check_whole(getattr(self, name), 1, 100, name)

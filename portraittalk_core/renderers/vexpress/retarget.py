@@ -48,15 +48,15 @@ def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
     if strategy == "no_retarget":
         return driving
     triple = list(TRIPLES[count])
-    own, driver = reference[triple], driving[:, triple]
-    similar = most_similar_frame(own, driver)
+    reference_triple, driver = reference[triple], driving[:, triple]
+    similar = most_similar_frame(reference_triple, driver)
     size = _size(driver[similar][None])[0]
     if not (size > TINY).all():
         raise InputError(
             f"frame {similar} of the driving video has its eyes and nose in one line or place and shows no size; "
             "choose another driving video, or the strategy fix_face."
         )
-    scaled, nose = driving * (_size(own[None])[0] / size), triple[NOSE]
+    scaled, nose = driving * (_size(reference_triple[None])[0] / size), triple[NOSE]
     moved = scaled[:, nose] - scaled[0, nose]
     if strategy == "offset_retarget":
         return reference - moved[:, None] / 2

@@ -19,8 +19,10 @@ AROUND = 1.2
 CLEAR = 0.02  # of the mask: what shows less of a person is background
 RIM = 0.008  # of the face's longer side: around the people, what the background does not explain is theirs
 CLEAR_RIM = 0.08  # of the mask that such a pixel needs: less is the background's own grain
+BLUR_PX = 2  # around the people, in which a picture shows a little of them
 MARGIN_PX = 1  # around the people, in which the background is not trusted
 LINES = 0.12  # of the face's longer side: how far behind the people the background's lines go on
+LEVEL = 1 / 255  # of the mask: what a background has less than that tells nothing of its colour
 SOLID = 0.98  # of the mask: what shows more of a person has a person's colours
 STRANDS = 0.025  # of the face's longer side: how far from the mask strands of hair are looked for
 CONTRAST = 60.0  # levels between people and background, below which their colours tell nothing
@@ -65,8 +67,10 @@ def cut_out(picture: Tensor, points_px: Tensor) -> Cutout | None:
     if not bool(known.any()):
         return None
     behind = background_behind(near, known, max(2, round(LINES * side)))
-    least = _least_mask(near, behind) * (rim[0, 0] > 0) * foreign
-    near_mask.copy_(torch.maximum(near_mask, torch.where(least > CLEAR_RIM, least, 0.0)))
+    # close to people what the background does not explain is theirs, as a lens blurs; beside that, if it is foreign
+    least, close = _least_mask(near, behind), grown((near_mask > 0).float()[None, None], BLUR_PX)[0, 0] > 0
+    theirs = close | ((rim[0, 0] > 0) & foreign & (least > CLEAR_RIM))
+    near_mask.copy_(torch.maximum(near_mask, torch.where(theirs, least, 0.0)))
     background = colours.clone()
     background[:, y0:y1, x0:x1] = torch.where(near_mask > 0, behind, near)
     return Cutout(mask, *_split(colours, mask, background))
@@ -75,8 +79,8 @@ def cut_out(picture: Tensor, points_px: Tensor) -> Cutout | None:
 def _split(colours: Tensor, mask: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
     """People (3, H, W) times their mask, and the background, both in 0..255, that together are exactly the picture."""
     people = torch.minimum((colours - (1 - mask) * background).clamp(min=0), 255 * mask)
-    behind = ((colours - people) / (1 - mask).clamp(min=1e-3)).clamp(0, 255)
-    return people, torch.where(mask < 1, behind, background)
+    behind = ((colours - people) / (1 - mask).clamp(min=LEVEL)).clamp(0, 255)
+    return people, torch.where(mask < 1 - LEVEL, behind, background)
 
 
 def _foreign(mask: Tensor, colours: Tensor, reach_px: int) -> Tensor:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Array, Box, pixel_axes, pixel_box, soft_steps
+from .eyes import HIDDEN
 from .painters import FramePose, within
 
 EYES = (RIGHT_EYE, LEFT_EYE)
@@ -25,11 +26,17 @@ LASHES, MARGIN = 0.10, 0.012  # of the strip that moves with the lid's edge, abo
 USUAL = 0.30  # height of an open eye
 OVERLAP = 0.06  # how far a shut lid reaches over the lower one's edge
 FADE = 0.14  # over which the lid's skin begins above the lashes
+BEGINS = (0.12, 0.17, 0.22)  # above the eye, under a usual arch: where what is above the lid is looked at
+HIGHEST_LASH = 0.05  # how far above an upper lid's landmarks its lash line may lie
 HANG = 0.10  # how far the lashes of a shut eye hang down
 SHADE_REACH = 0.07  # of the lid's shadow on the eye
 ABOVE, BELOW = (0.10, 0.26), (0.12, 0.30)  # from its edges: where a lid's colour is looked for
 PLACES, HEIGHTS = 24, 6  # at which it is, on either side
+ALIKE, UNLIKE = 40.0, 80.0  # levels by which what lies above a lid may differ from it; by which it is no skin
+SETTLES = 0.10  # of an eye's width: how far below its begin a lid has its own colour
+BETWEEN = (-1 / 3, 0.0, 1 / 3)  # of a pixel: where lashes, which are flattened as a lid shuts, are looked up for each
 BRIGHT = 0.55  # quantile of these: lashes, brows, paint and glasses are darker
+LEAST_LASHES_PX = 2.5  # which are not flattened: a line that is thinner than a pixel looks dashed
 FLATTENED = 0.5  # height of a shut eye's lashes above the lid's edge, of an open one's
 # where the grain of a lid is taken, of an eye's width: below the eye, so far aside, from where on, and how deep
 GRAIN_ASIDE, GRAIN_FROM, GRAIN_DEEP = 0.6, 0.20, 0.34
@@ -54,6 +61,8 @@ class LidPainter:
         self.source, self.box = torch.cat([points, torch.ones(len(points), 1)], 1), box
         rest = [Aperture.of(points, chains) for chains in EYES]
         self.skins = [Skin.of(eye, colours_at) for eye in rest]
+        widest = max(eye.width for eye in rest)
+        self.faces = [eye.width > HIDDEN * widest for eye in rest]  # the viewer: of a profile one is hidden
         edges = {point for upper, _ in EYES for point in upper}
         above = points[sorted(set(skin) - edges)]
         nearest = torch.stack([(above - eye.origin).norm(dim=1) for eye in rest]).argmin(0)
@@ -79,7 +88,7 @@ class LidPainter:
             down = F.normalize(way[:, 2:-2].mean(1), dim=1)[:, :, None]
             share = (((targets[:, lid] - resting) @ down)[:, 2:-2, 0].mean(1) / length).clamp(0, 1)
             closes = share > LEAST_SHUT
-            shut[:, side] = share * closes
+            shut[:, side] = share * closes * self.faces[side]
             held[:, lid] = torch.where(closes[:, None, None], resting, held[:, lid])
             moved = ((targets[:, self.skin_points[side]] - self.source[self.skin_points[side]] @ heads) @ down).clamp(
                 min=0
@@ -115,32 +124,43 @@ class LidPainter:
         above = lid - v  # of the lid's edge, pixels
         ends = 1 - soft_steps(np.abs(u) - 0.5 * width, 0.12 * width)
         amount = ends * np.float32(min(1.0, shut / WHOLE_SHUT))
-        colour = skin.colours(u, above, width)
-        # narrow eyes have low lids, and all lids are low at their ends
-        lashes = LASHES * min(1.0, eye.gap / (USUAL * width))
-        arch = np.sqrt(np.maximum(1 - np.square(u * np.float32(1 / (0.56 * width))), 0.02)) * (lashes / LASHES)
+        lashes, arch = _arch(u, eye)
         from_lashes = (v - top) / arch + (LASHES + FADE / 2) * width
+        colour = skin.colours(u, above, np.maximum(from_lashes * arch, 0), width)
         cover = soft_steps(above, 1.3) * soft_steps(from_lashes, FADE * width) * amount
         shade = 0.95 + 0.07 * np.sin(np.pi * np.clip((v - top) / np.maximum(lid - top, 1), 0, 1))
         eyeball = np.exp(np.minimum(above, 0) * np.float32(1 / (SHADE_REACH * width)))
         out *= 1 - 0.3 * eyeball * ends * ((above < 0) & (bottom > v))
         out += (colour * shade - out) * cover
         # the lash line and the lashes, from the place where they rest
-        height = lashes * (1 + (FLATTENED - 1) * late)
+        height = max(lashes * (1 + (FLATTENED - 1) * late), min(lashes, LEAST_LASHES_PX / width))
         strip = soft_steps(above + MARGIN * width, 1.3)
         strip *= 1 - soft_steps(above - 0.7 * height * width, 0.6 * height * width)
         at = np.flatnonzero(strip)
-        moved = above[at]
-        moved = patch.shifted(at, np.where(moved > 0, -moved * (lashes / height), -moved) + top[at] - v[at])
+        line = np.float32(skin.lash_line * width)
+        places = [above[at] + between for between in map(np.float32, BETWEEN)]
+        moved = sum(
+            patch.shifted(at, top[at] - line - np.maximum(place, 0) * (lashes / height) - v[at]) for place in places
+        ) / len(places)
         out[:, at] += (moved - out[:, at]) * (strip * amount)[at]
         if late > 0:
-            fade = soft_steps(-above - MARGIN * width, 0.02 * width)
+            fade = soft_steps(-above - MARGIN * width, max(1.3, 0.02 * width))
             fade *= 1 - soft_steps(-above - 0.6 * HANG * width, 0.8 * HANG * width)
             at = np.flatnonzero(fade)
             hanging = patch.shifted(at, top[at] - np.abs(above[at]) * (lashes / HANG) - v[at]).mean(0)
             darker = np.clip(hanging / np.maximum(colour[:, at].mean(0), 1), 0, 1)
             out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * np.float32(late)
         planes[:, rows, columns] = np.clip(out, 0, 255)
+
+
+def _arch(u: Array, eye: Aperture) -> tuple[float, Array]:
+    """Height of an eye's lashes, of its width, and that of the lid above them at `u` (N,), of the usual one.
+
+    Narrow eyes have low lids, and all lids are low at their ends.
+    """
+    lashes = LASHES * min(1.0, eye.gap / (USUAL * eye.width))
+    ends = np.sqrt(np.maximum(1 - np.square(u * np.float32(1 / (0.56 * eye.width))), 0.02))
+    return lashes, ends * np.float32(lashes / LASHES)
 
 
 def _late(shut: float) -> float:
@@ -174,9 +194,11 @@ class Skin:
     """The skin of one upper lid: its colours along the eye, and the grain of the skin beside it."""
 
     along: Array  # (3, PLACES) 0..255 from the eye's one end to the other
+    above: Array  # (3, PLACES) levels by which what lies above the lid differs from it
     grain: Array  # (3, rows · columns) levels around 0, a pixel of the portrait each
     columns: int
     eye_px: float  # width of the eye there
+    lash_line: float  # how far above its landmarks the lash line is darkest, of that width
 
     @staticmethod
     def of(eye: Aperture, colours_at: Sampler) -> Skin:
@@ -196,24 +218,41 @@ class Skin:
         level = grain.abs().median().clamp(max=GRAIN_LEVELS)
         loud = F.max_pool2d((grain.abs().amax(0, keepdim=True) > GRAIN_LOUD * level).float(), 2 * reach + 1, 1, reach)
         grain = grain.clamp(-GRAIN_MOST * level, GRAIN_MOST * level) * (1 - loud)
-        return Skin(_lid_colours(eye, colours_at).numpy(), grain.flatten(1).numpy(), columns, eye.width)
+        along = _lid_colours(eye, colours_at)
+        return Skin(
+            along.numpy(),
+            _above(eye, colours_at, along).numpy(),
+            grain.flatten(1).numpy(),
+            columns,
+            eye.width,
+            _lash_line(eye, colours_at),
+        )
 
-    def colours(self, u: Array, above: Array, width: float) -> Array:
-        """(3, N) colours 0..255 at places along an eye of this width, and above its lid's edge, pixels."""
+    def colours(self, u: Array, above: Array, below: Array, width: float) -> Array:
+        """(3, N) colours 0..255 of a lid at places along an eye.
+
+        Args:
+            u: (N,) along the eye, pixels.
+            above: (N,) above its lid's edge, pixels.
+            below: (N,) below the place where the lid begins, pixels.
+            width: of the eye, pixels.
+        """
+        begins = np.exp(below * np.float32(-1 / (SETTLES * width)))
         place = np.clip((u * np.float32(1 / width) + np.float32(0.5)) * (PLACES - 1), 0, PLACES - 1.001)
         index = place.astype(np.intp)
         share = place - index.astype(np.float32)
-        rises = np.diff(self.along)
+        rises, steps = np.diff(self.along), np.diff(self.above)
         finer = np.float32(self.eye_px / width)
         column = np.clip((u * finer + self.columns / 2).astype(np.intp), 0, self.columns - 1)
         # the strip is as high as the lid of a wide eye; a higher one sees it mirrored
         rows = self.grain.shape[1] // self.columns
         row = np.abs(above * finer).astype(np.intp) % (2 * rows)
         grained = np.minimum(row, 2 * rows - 1 - row) * self.columns + column
-        planes = zip(self.along, rises, self.grain, strict=True)
+        planes = zip(self.along, rises, self.above, steps, self.grain, strict=True)
         return np.stack([
             plane.take(index, mode="clip") + rise.take(index, mode="clip") * share + grain.take(grained, mode="clip")
-            for plane, rise, grain in planes
+            + (other.take(index, mode="clip") + step.take(index, mode="clip") * share) * begins
+            for plane, rise, other, step, grain in planes
         ])  # fmt: skip
 
 
@@ -226,7 +265,32 @@ def _lid_colours(eye: Aperture, colours_at: Sampler) -> Tensor:
     across = torch.stack([-eye.along[1], eye.along[0]])
     colours = colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across)
     order = colours.mean(-1).argsort(0)[int(BRIGHT * (2 * HEIGHTS - 1))]
-    chosen = colours.gather(0, order[None, :, None].expand(1, -1, 3))[0].T[None]  # (1, 3, PLACES)
-    smooth = F.pad(chosen, (4, 4), mode="replicate")
+    return _smooth(colours.gather(0, order[None, :, None].expand(1, -1, 3))[0].T)
+
+
+def _above(eye: Aperture, colours_at: Sampler, along: Tensor) -> Tensor:
+    """(3, PLACES) levels by which the skin where a lid begins differs from the lid's; 0 where it is no skin."""
+    u = torch.linspace(-0.5, 0.5, PLACES) * eye.width
+    arch = torch.from_numpy(_arch(u.numpy(), eye)[1])
+    v = eye.edge_heights(u)[0] - torch.tensor(BEGINS)[:, None] * eye.width * arch
+    across = torch.stack([-eye.along[1], eye.along[0]])
+    colours = colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across)
+    differs = colours.mean(0).T - along
+    alike = ((UNLIKE - differs.abs().amax(0)) / (UNLIKE - ALIKE)).clamp(0, 1)
+    return _smooth(differs * alike)
+
+
+def _lash_line(eye: Aperture, colours_at: Sampler) -> float:
+    """How far above an upper lid's landmarks its lash line is darkest, of the eye's width."""
+    u = torch.linspace(-0.3, 0.3, PLACES) * eye.width
+    rises = torch.linspace(0, HIGHEST_LASH * min(1.0, eye.gap / (USUAL * eye.width)), HEIGHTS)
+    v = eye.edge_heights(u)[0] - rises[:, None] * eye.width
+    across = torch.stack([-eye.along[1], eye.along[0]])
+    return float(rises[colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across).mean((1, 2)).argmin()])
+
+
+def _smooth(colours: Tensor) -> Tensor:
+    """Colours (3, PLACES), smoothed along an eye."""
+    smooth = F.pad(colours[None], (4, 4), mode="replicate")
     kernel = torch.hann_window(9, periodic=False) + 1e-3
     return F.conv1d(smooth, (kernel / kernel.sum()).expand(3, 1, 9), groups=3)[0]

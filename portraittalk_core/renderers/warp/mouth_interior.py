@@ -36,7 +36,7 @@ UPPER_SHADOW, UPPER_REACH = 0.34, 0.03  # of the upper lip, and how far it reach
 LOWER_SHADOW, LOWER_REACH = 0.11, 0.03
 LOWER_TONE = 0.88  # of the lower teeth, of the upper ones
 TONGUE_LIGHT, TONGUE_LIT, TONGUE_REACH = 0.78, 1.9, 0.16  # at its top, what it gains downward, and how far
-TONGUE_GROOVE, TONGUE_GROOVE_WIDTH = 0.08, 0.022
+TONGUE_GROOVE, TONGUE_GROOVE_WIDTH = 0.05, 0.045
 TONGUE_DEEP, DEEP_FROM, DEEP_WHOLE = 0.3, 0.26, 0.42  # what it lacks in a wide mouth, and the gaps of which
 # their colours, of those of the portrait's light, lips and skin
 TEETH = (0.96, 0.91, 0.84)

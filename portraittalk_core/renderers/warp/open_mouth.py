@@ -21,10 +21,12 @@ from ...face.aperture import MOUTH, Aperture, Array, soft_steps
 
 SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
 RIM = 0.018  # of the mouth's width: how far inside the lips their texture begins
+LEAST_RIM_PX = 1.5  # and at least so far: a camera blurs teeth over the edge, however small the mouth is
 REACH = 0.09  # of the mouth's width: how far a lip's edge is looked for around its landmarks
 MAX_MOVE = 0.45  # of a lip's thickness, that its edge may be moved into it
 INTO = 0.035  # of the mouth's width: an edge is not looked for further inside, where a tooth may look like a lip
 INSIDE = (0.05, 0.08, 0.12, 0.2, 1.0)  # of the mouth's width, at most to its middle: where its inside is sure
+OF_MOUTH = 0.35  # how much more alike the mouth's inside than the lip's middle what counts as its inside must be
 INSET = 0.03  # of the mouth's width: the interior is taken so far from the lips
 NOISE = 3.0  # levels by which colours of one thing differ
 STEPS = 25  # positions compared across a lip's edge
@@ -139,7 +141,7 @@ def on_lip_edges(sample: Sampler, points_px: Tensor) -> Tensor:
         thickness = ((inner - outer) @ into).clamp(min=1.0)
         depth = ((middles - inner) @ into).clamp(min=0)  # half of the gap
         offset = _edge_offsets(sample, rings[side], into, thickness, depth, mouth.width)
-        offset = torch.maximum(offset - RIM * mouth.width, -MAX_MOVE * thickness)
+        offset = torch.maximum(offset - max(RIM * mouth.width, LEAST_RIM_PX), -MAX_MOVE * thickness)
         for ring, carry in zip(lip, (0.0, 1 / 3, 2 / 3, 1.0), strict=True):
             moved[list(ring[columns])] += carry * offset[:, None] * into
     return moved
@@ -153,8 +155,12 @@ def _edge_offsets(
     steps = torch.linspace(-REACH, REACH, STEPS) * width
     colours = sample(inner[:, None] + steps[:, None] * into)  # (9, STEPS, 3)
     inside = torch.minimum(depth[:, None], torch.tensor(INSIDE) * width)
-    of_mouth = _with_neighbours(sample(inner[:, None] + inside[..., None] * into))
-    of_lip = _with_neighbours(sample(torch.stack([rings[1], rings[2], (rings[0] + rings[1]) / 2], 1)))
+    of_mouth = sample(inner[:, None] + inside[..., None] * into)
+    of_lip = sample(torch.stack([rings[1], rings[2], (rings[0] + rings[1]) / 2], 1))
+    # where landmarks are far off, a lip's innermost third lies in the mouth
+    to_mouth, to_lip = (torch.cdist(of_lip[:, 1:2], others).amin((1, 2)) for others in (of_mouth, of_lip[:, :1]))
+    of_lip[:, 1] = torch.where((to_mouth < OF_MOUTH * to_lip)[:, None], of_lip[:, 0], of_lip[:, 1])
+    of_mouth, of_lip = _with_neighbours(of_mouth), _with_neighbours(of_lip)
     from_lip, from_mouth = (torch.cdist(colours, exemplars).amin(-1) for exemplars in (of_lip, of_mouth))
     # −½ is surely lip, ½ surely mouth; the best edge has lip before and mouth behind
     mouthness = (from_lip + NOISE) / (from_lip + from_mouth + 2 * NOISE) - 0.5

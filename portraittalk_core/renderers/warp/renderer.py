@@ -41,6 +41,7 @@ LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their textur
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
 BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
+SEAM_SHARP, SEAM_WIDENS = 0.46, 1.2  # of the mouth's width, from its middle: where the layers part sharply; beyond
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
 
@@ -344,9 +345,11 @@ def _lower_lip_share(u: Tensor, v: Tensor, mouth: Aperture) -> Tensor:
     """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): below the lips' meeting line."""
     along = u.numpy()
     top, bottom = mouth.edges_at(along)
-    # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
-    beyond = np.maximum(np.abs(along) - np.float32(0.5 * mouth.width), 0)
-    return torch.from_numpy(soft_steps((v.numpy() - (top + bottom) / 2) / (1 + np.float32(0.9) * beyond), 1.0))
+    # between the corners the layers part sharply; beyond them they agree but for what the field's nodes are too far
+    # apart for: from a little before the corners the seam widens to hide it
+    beyond = np.maximum(np.abs(along) - np.float32(SEAM_SHARP * mouth.width), 0)
+    width = 1 + np.float32(SEAM_WIDENS) * beyond
+    return torch.from_numpy(soft_steps((v.numpy() - (top + bottom) / 2) / width, 1.0))
 
 
 def _open_eye_share(u: Tensor, v: Tensor, eye: Aperture) -> Tensor:

@@ -53,5 +53,5 @@ def last_finished(clean: Tensor, before: Tensor, given_mask: Tensor) -> Tensor:
     size, length = len(before), len(clean) // len(before)
     counts = given_mask.view(size, length).sum(1)
     rows = torch.arange(size, device=clean.device) * length + (counts - 1).clamp(min=0)
-    known = torch.where((counts > 0).view(-1, 1, 1, 1), clean[rows], before)
-    return known.repeat_interleave(length, 0)
+    previous = torch.where((counts > 0).view(-1, 1, 1, 1), clean[rows], before)
+    return previous.repeat_interleave(length, 0)

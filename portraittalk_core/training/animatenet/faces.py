@@ -157,12 +157,12 @@ class ClipFaces:
         frames, count = self._frames[video], self.choice.references
         if not frames:
             return [0] * count
-        others = [number for number, frame in enumerate(frames) if frame not in clip] or list(range(len(frames)))
-        if generator is None or len(others) == 1:
-            return [others[number % len(others)] for number in range(count)]
-        if len(others) < count:
-            return [others[number] for number in torch.randint(len(others), (count,), generator=generator).tolist()]
-        return [others[number] for number in torch.randperm(len(others), generator=generator)[:count].tolist()]
+        outside = [number for number, frame in enumerate(frames) if frame not in clip] or list(range(len(frames)))
+        if generator is None or len(outside) == 1:
+            return [outside[number % len(outside)] for number in range(count)]
+        if len(outside) < count:
+            return [outside[number] for number in torch.randint(len(outside), (count,), generator=generator).tolist()]
+        return [outside[number] for number in torch.randperm(len(outside), generator=generator)[:count].tolist()]
 
     @contextlib.contextmanager
     def bound(self, unet: UNet2DConditionModel) -> Iterator[None]:

@@ -95,7 +95,7 @@ class AnimateStage(SingleLossStage):
         self._tokens = self._open.enter_context(bound)
         if self.config.features:
             branches = feature_branches(self.parts.net.features, self._features)
-            self._open.enter_context(bind(self.frozen.unet, {index: [one] for index, one in branches.items()}))
+            self._open.enter_context(bind(self.frozen.unet, {index: [branch] for index, branch in branches.items()}))
         if self.faces is not None:
             self._open.enter_context(self.faces.bound(self.frozen.unet))
         return self
@@ -108,9 +108,9 @@ class AnimateStage(SingleLossStage):
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Trainable weights of ControlNet, AnimateNet, motion modules, and of adapter and UNet if wanted."""
-        others = {} if self.faces is None else self.faces.trainable()
+        trainable = {} if self.faces is None else self.faces.trainable()
         if self.config.train_unet:
-            others |= {f"unet.{name}": weight for name, weight in self.frozen.unet.named_parameters()}
+            trainable |= {f"unet.{name}": weight for name, weight in self.frozen.unet.named_parameters()}
         nets = {"controlnet": self.parts.controlnet, "net": self.parts.net, "motion": self.parts.motion}
         unused = () if self.config.head_placement else ("placement_proj.", "_hp.")  # never get a gradient
         unused = unused if self.config.features else (*unused, "features.")
@@ -120,7 +120,7 @@ class AnimateStage(SingleLossStage):
             if net is not None
             for name, weight in net.named_parameters()
             if weight.requires_grad and not any(part in name for part in unused)
-        } | others
+        } | trainable
 
     def num_samples(self) -> int:
         """Number of clips, or of frames where batches count these."""
@@ -151,8 +151,8 @@ class AnimateStage(SingleLossStage):
         """The clips of a step's part."""
         trainer = self.config.trainer
         number = (step - 1) * trainer.gradient_accumulation + part
-        shown = {"references": False, "previous": self.config.previous}
-        return self.data.batch(number, self.config.batch_clips, trainer.seed, self.config.resolution, **shown)
+        settings = {"references": False, "previous": self.config.previous}
+        return self.data.batch(number, self.config.batch_clips, trainer.seed, self.config.resolution, **settings)
 
     def loss(self, batch: ClipBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Equation 2 for a batch, over the frames that are not given as context."""
@@ -196,8 +196,8 @@ class AnimateStage(SingleLossStage):
     def _set_previous(self, batch: ClipBatch, clean: Tensor, given_mask: Tensor) -> None:
         """Set the last finished frame of every clip."""
         if self.config.previous:
-            before = self.frozen.codec.encode(batch.previous.to(self._device))
-            self._tokens.previous = last_finished(clean, before, given_mask)
+            previous = self.frozen.codec.encode(batch.previous.to(self._device))
+            self._tokens.previous = last_finished(clean, previous, given_mask)
 
     def given_mask(self, size: int, length: int, generator: torch.Generator) -> Tensor:
         """(B, F) bool mask of context frames, given as if generated before; none in the spatial stage."""
@@ -255,8 +255,9 @@ class AnimateStage(SingleLossStage):
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
         """Some frames, and below each the sample of its landmarks."""
-        count, shown = 1 if self.parts.motion else SHOWN_FRAMES, {"references": False, "previous": self.config.previous}
-        batch = self.data.batch(0, count, 0, self.config.resolution, **shown)
+        count = 1 if self.parts.motion else SHOWN_FRAMES
+        settings = {"references": False, "previous": self.config.previous}
+        batch = self.data.batch(0, count, 0, self.config.resolution, **settings)
         frames = torch.linspace(0, batch.frames.shape[0] * batch.frames.shape[1] - 1, SHOWN_FRAMES).long()
         decoded = self.frozen.codec.decode(
             self.draw(batch, self.config.trainer.seed, tick=tick)[frames.to(self._device)]

@@ -86,18 +86,18 @@ class Audio2ExpData:
         """The batch of a number, see `SyncWindows.batch`; `other_audio` is the share that hears another time."""
         batch = self.windows.batch(number, size, seed, side_px, other_audio)
         clips, rows = batch.clips, self.windows.rows
-        found = [
+        all_keypoints = [
             self.keypoints.of(video, range(start, start + NUM_FRAMES))
             for video, start in zip(clips.videos, clips.starts, strict=True)
         ]
-        heard = [
+        audio = [
             rows.windows(video, range(start, start + NUM_FRAMES))
             for video, start in zip(clips.videos, batch.starts, strict=True)
         ]
         silence = [rows.silence(video)[None].expand(NUM_FRAMES, -1, -1) for video in clips.videos]
-        keypoints = Keypoints.cat([part for part, _ in found])
-        closed = torch.cat([part for _, part in found])
-        return Heard(batch, keypoints, closed, torch.cat(heard), torch.cat(silence))
+        keypoints = Keypoints.cat([part for part, _ in all_keypoints])
+        closed = torch.cat([part for _, part in all_keypoints])
+        return Heard(batch, keypoints, closed, torch.cat(audio), torch.cat(silence))
 
 
 class Audio2ExpStage:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...engines.builtin.closure_net import SILENT
-from ...engines.builtin.mouth_net import measure_mel
+from ...engines.builtin.mouth_net import measure_mel, warp_bands
 from ..mouth.trajectories import Sounds
 from .labels import FRAME_S, burst_frame
 
@@ -38,7 +38,7 @@ def varied(mel: Tensor, classes: Tensor, sounds: Sounds, random: np.random.Gener
     mel = mel.float()
     if random.uniform() < CUT:
         mel, classes = _with_silences(mel, classes, sounds, random)
-    mel = _other_throat(mel, float(np.clip(np.exp(random.normal(0, THROAT)), 0.75, 1.3)))
+    mel = warp_bands(mel, float(np.clip(np.exp(random.normal(0, THROAT)), 0.75, 1.3)))
     mel = mel + _smooth_spectrum(random, 7, 3.0).clamp(-EQUAL_DB, EQUAL_DB)
     if random.uniform() < NOISY:
         loud = torch.quantile(mel[:, ::4].mean(1), 0.95)
@@ -71,14 +71,6 @@ def _with_silences(mel: Tensor, classes: Tensor, sounds: Sounds, random: np.rand
         mel[begin:cut] = floor + torch.from_numpy(random.normal(0, 1.5, (max(0, cut - begin), mel.shape[1]))).float()
         classes[begin : max(begin, first)] = SILENT
     return mel, classes
-
-
-def _other_throat(mel: Tensor, factor: float) -> Tensor:
-    """Bands moved by a factor along the mel scale."""
-    last = mel.shape[1] - 1
-    source = np.clip(np.arange(last + 1) / factor, 0, last)
-    low = np.minimum(source.astype(int), last - 1)
-    return torch.lerp(mel[:, low], mel[:, low + 1], torch.from_numpy(source - low).float())
 
 
 def _smooth_spectrum(random: np.random.Generator, knots: int, step_db: float) -> Tensor:

@@ -65,9 +65,9 @@ def _measured(video: VideoClip, source: ExpressionSource, tick: object) -> Tenso
         tick()
         picture = ((video.read(number) + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
         rows.append((number, source.look(picture, video.track.points_px[number])))
-    seen = [(number, row) for number, row in rows if row is not None]
-    if not seen:
+    numbered_rows = [(number, row) for number, row in rows if row is not None]
+    if not numbered_rows:
         raise InputError(f"{source.name} sees no face in it")
     valid = torch.zeros(len(video.track), dtype=torch.bool)
-    valid[[number for number, _ in seen]] = True
-    return between(torch.stack([row for _, row in seen]), valid)
+    valid[[number for number, _ in numbered_rows]] = True
+    return between(torch.stack([row for _, row in numbered_rows]), valid)

@@ -61,8 +61,8 @@ class KeptKeypoints:
         total, count = 0.0, 0
         for path in self.paths:
             with safe_open(str(path), framework="pt") as file:
-                away = (file.get_tensor(CLOSED_NAME) - file.get_tensor("expression")).square()
-            total, count = total + float(away.double().sum()), count + away.numel()
+                distance = (file.get_tensor(CLOSED_NAME) - file.get_tensor("expression")).square()
+            total, count = total + float(distance.double().sum()), count + distance.numel()
         return max((total / count) ** 0.5, LEAST_SPREAD)
 
     def expression_limits(self) -> tuple[Tensor, Tensor]:
@@ -99,9 +99,9 @@ def keep_keypoints(
         digest = hashlib.sha256(f"{mark}{video.name}".encode() + video.track.points.contiguous().numpy().tobytes())
         path = folder / f"{digest.hexdigest()[:32]}.safetensors"
         if not path.is_file():
-            found = _found(video, model, tick)
-            closed = closed_expressions(found.expression, mouth_open(video.track), video.track.valid)
-            save_tensors({**{n: getattr(found, n) for n in NAMES}, CLOSED_NAME: closed}, path)
+            keypoints = _found(video, model, tick)
+            closed = closed_expressions(keypoints.expression, mouth_open(video.track), video.track.valid)
+            save_tensors({**{n: getattr(keypoints, n) for n in NAMES}, CLOSED_NAME: closed}, path)
         paths.append(path)
     return KeptKeypoints(tuple(paths))
 
@@ -112,8 +112,8 @@ def _found(video: VideoClip, model: KeypointModel, tick: Callable[[], None]) -> 
     for first in range(0, len(video.track), BATCH):
         frames = range(first, min(first + BATCH, len(video.track)))
         crops = torch.stack([fit_square(video.read(frame), model.input_size) for frame in frames])
-        found = model.keypoints((crops + 1).to(model.device) / 2)
-        parts.append(Keypoints(*(getattr(found, name).cpu() for name in NAMES)))
+        keypoints = model.keypoints((crops + 1).to(model.device) / 2)
+        parts.append(Keypoints(*(getattr(keypoints, name).cpu() for name in NAMES)))
         tick()
     return Keypoints.cat(parts)
 
@@ -129,10 +129,10 @@ def closed_expressions(expression: Tensor, opening: Tensor, valid: Tensor) -> Te
         opening: (T,) of the mouth, as landmarks measure it.
         valid: (T,) bool: frames that show the face.
     """
-    seen = valid if int(valid.sum()) > 1 else torch.ones_like(valid)
-    shut = torch.quantile(opening[seen], CLOSED)
-    deviation = opening - opening[seen].mean()
-    spread = deviation[seen].square().sum().clamp(min=1e-8)
-    centred = expression - expression[seen].mean(0)
-    slope = (deviation[seen, None, None] * centred[seen]).sum(0) / spread
+    usable = valid if int(valid.sum()) > 1 else torch.ones_like(valid)
+    shut = torch.quantile(opening[usable], CLOSED)
+    deviation = opening - opening[usable].mean()
+    spread = deviation[usable].square().sum().clamp(min=1e-8)
+    centred = expression - expression[usable].mean(0)
+    slope = (deviation[usable, None, None] * centred[usable]).sum(0) / spread
     return expression + (shut - opening).clamp(max=0)[:, None, None] * slope

@@ -69,13 +69,13 @@ def video_names(videos: Path, out: Path, layout: str = ANY) -> list[str]:
     names = [path.relative_to(videos).as_posix() for path in paths if not path.is_relative_to(out)]
     if layout == ANY:
         return names
-    kept = [name for name in names if _match(name, layout)]
-    if not kept:
+    matching = [name for name in names if _match(name, layout)]
+    if not matching:
         raise InputError(
             f"{videos} holds {len(names)} videos, but none where {layout.upper()} has them ({LAYOUTS[layout].shape}); "
             "give the corpus's own folder, or take all videos with --layout any."
         )
-    return kept
+    return matching
 
 
 def sound_of(videos: Path, name: str, layout: str) -> Path | None:
@@ -99,15 +99,15 @@ def split_lists(videos: Path, names: Sequence[str], layout: str) -> tuple[list[s
     Raises:
         InputError: a list of the corpus cannot be read.
     """
-    rule, found = LAYOUTS[layout], {name: _match(name, layout) for name in names}
+    rule, matches = LAYOUTS[layout], {name: _match(name, layout) for name in names}
     if rule.split is not None:
-        held_out = {name for name, match in found.items() if match[rule.split] in OFFICIAL}
+        held_out = {name for name, match in matches.items() if match[rule.split] in OFFICIAL}
     elif rule.lists:
         listed = _listed(videos)
-        held_out = {name for name, match in found.items() if match["clip"] in listed}
+        held_out = {name for name, match in matches.items() if match["clip"] in listed}
     else:
-        people = sorted({match["who"] for match in found.values()})
-        held_out = {n for n, m in found.items() if m["who"] in people[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]}
+        people = sorted({match["who"] for match in matches.values()})
+        held_out = {n for n, m in matches.items() if m["who"] in people[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]}
     return [name for name in names if name not in held_out], [name for name in names if name in held_out]
 
 

@@ -41,16 +41,16 @@ def reference_frames(track: LandmarkTrack, first: int, count: int = POOL) -> tup
         Frame numbers in the order of choice, without repetition.
     """
     places = torch.cat([head_pose(track).angles_deg / ANGLE_DEG, mouth_open(track)[:, None] / OPENING], 1)
-    chosen = [first]
+    selected = [first]
     distance = torch.full((len(track),), float("inf")).masked_fill(~track.valid, -1.0)
     for _ in range(count - 1):
-        distance = torch.minimum(distance, (places - places[chosen[-1]]).norm(dim=1))
-        distance[chosen] = -1.0
+        distance = torch.minimum(distance, (places - places[selected[-1]]).norm(dim=1))
+        distance[selected] = -1.0
         farthest = int(distance.argmax())
         if distance[farthest] < 0:  # no frame is left
             break
-        chosen.append(farthest)
-    return tuple(chosen)
+        selected.append(farthest)
+    return tuple(selected)
 
 
 def reference_file(folder: Path, frame: int, without_background: bool) -> Path:

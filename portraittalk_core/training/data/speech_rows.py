@@ -153,7 +153,7 @@ def read_rows(
         InputError: none has sound.
         OutputError: rows cannot be written.
     """
-    notify, kept, paths, dropped = on_progress or (lambda *_: None), [], [], []
+    notify, videos_used, paths, dropped = on_progress or (lambda *_: None), [], [], []
     mark = encoder_mark(encoder)
     for done, video in enumerate(videos):
         notify(done, len(videos))
@@ -161,12 +161,12 @@ def read_rows(
         if path is None:
             dropped.append((video.name, "it has no sound, which this training needs"))
             continue
-        kept.append(video)
+        videos_used.append(video)
         paths.append(path)
     notify(len(videos), len(videos))
-    if not kept:
+    if not videos_used:
         raise InputError(f"none of the {len(videos)} videos has sound; prepare videos in which somebody speaks.")
-    return kept, _opened(kept, paths, encoder.name), tuple(dropped)
+    return videos_used, _opened(videos_used, paths, encoder.name), tuple(dropped)
 
 
 def _opened(videos: Sequence[VideoClip], paths: Sequence[Path], name: str) -> SpeechRows:

@@ -100,8 +100,8 @@ class VideoData:
 
     def num_pictures(self) -> int:
         """Number of frames that some clip shows."""
-        shown = {(number, start + i) for number, start in self._clips for i in range(self.num_frames)}
-        return len(shown)
+        frames = {(number, start + i) for number, start in self._clips for i in range(self.num_frames)}
+        return len(frames)
 
     def clip_at(self, index: int) -> tuple[int, int]:
         """Video and first frame of a clip, 0..len − 1."""
@@ -145,7 +145,7 @@ class VideoData:
             return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
 
         spans = [range(start, start + self.num_frames) for _, start in clips]
-        before = [self._before(video, start) for video, start in clips]
+        previous_frames = [self._before(video, start) for video, start in clips]
         return ClipBatch(
             tuple(video for video, _ in clips),
             tuple(start for _, start in clips),
@@ -155,8 +155,10 @@ class VideoData:
             torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
             torch.stack([self._placed[v][self.videos[v].reference] for v, _ in clips]),
             tuple(video.caption for video in videos),
-            torch.cat([pictures(v, [n]) for v, n in zip(videos, before, strict=True)]) if previous else None,
-            torch.stack([self._placed[v][n] for (v, _), n in zip(clips, before, strict=True)]) if previous else None,
+            torch.cat([pictures(v, [n]) for v, n in zip(videos, previous_frames, strict=True)]) if previous else None,
+            torch.stack([self._placed[v][n] for (v, _), n in zip(clips, previous_frames, strict=True)])
+            if previous
+            else None,
         )
 
     def _before(self, video: int, start: int) -> int:

@@ -139,11 +139,11 @@ def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, 
 
 def _check_apart(settings: object, path: Path) -> None:
     """Check that no path of the settings lies where the training writes: directly in its folder `out`, or around it."""
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    out = given.pop("out", None)
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    out = values.pop("out", None)
     if not isinstance(out, Path):
         return
-    for name, value in given.items():
+    for name, value in values.items():
         for read in value if isinstance(value, tuple) else (value,):
             if not isinstance(read, Path) or not read.exists():
                 continue

@@ -165,8 +165,8 @@ class FaceData:
 
     def _others(self, index: int, count: int, draw: np.random.Generator) -> list[int]:
         """References of a picture: other ones, each once where there are enough."""
-        known = self._references[self.pictures[index].person]
-        candidates = [other for other in known if other != index]
+        references = self._references[self.pictures[index].person]
+        candidates = [other for other in references if other != index]
         if not candidates:  # the only one
             return [index] * count
         if count == 1:

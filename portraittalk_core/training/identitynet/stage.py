@@ -303,8 +303,8 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
 
 def _new_adapter(unet: UNet2DConditionModel, data: FaceData, config: IdentityTraining) -> IdentityAdapter:
     """An untrained adapter for the face encoder."""
-    seen = data.pictures[data.references_of(data.people[0])[0]].face_embed
-    return fresh_adapter(unet, config.trainer.seed, len(seen) if config.face_encoder == "clip" else None)
+    embedding = data.pictures[data.references_of(data.people[0])[0]].face_embed
+    return fresh_adapter(unet, config.trainer.seed, len(embedding) if config.face_encoder == "clip" else None)
 
 
 def fresh_adapter(unet: UNet2DConditionModel, seed: int, clip_width: int | None = None) -> IdentityAdapter:

@@ -116,16 +116,16 @@ class FramePairs:
 
     def _pair(self, place: int, seed: int, side_px: int, draw: np.random.Generator) -> tuple[Tensor, ...]:
         number, frame = self._frames[example_at(place, len(self), seed)]
-        others = [f for f in self._seen[number] if f != frame]
-        source = others[int(draw.integers(len(others)))]
+        other_frames = [f for f in self._seen[number] if f != frame]
+        source = other_frames[int(draw.integers(len(other_frames)))]
         video, rotation = self.videos[number], self._rotations[number]
         pictures = torch.stack([fit_square(video.read(f), side_px) for f in (source, frame)])
         turns = rotation[[source, frame]]
         points = _on_square(video.track, [source, frame])
         if self.variation:
-            look = Look.draw(self.variation, 2, draw, same=not self.apart)
-            pictures = look.pictures((pictures + 1) / 2) * 2 - 1
-            points, turns = look.points(points), look.rotations(turns)
+            variation = Look.draw(self.variation, 2, draw, same=not self.apart)
+            pictures = variation.pictures((pictures + 1) / 2) * 2 - 1
+            points, turns = variation.points(points), variation.rotations(turns)
         guides = points[:, list(GUIDES)]
         boxes = torch.stack([_box(points[1, list(members)]) for members in REGIONS])
         if self.augment:

@@ -133,16 +133,16 @@ def save_renderer(model: FaceVid2Vid, path: Path, metadata: Mapping[str, str]) -
 
 
 @torch.no_grad()
-def start_from(model: FaceVid2Vid, given: nn.Module, source: str) -> FaceVid2Vid:
+def start_from(model: FaceVid2Vid, network: nn.Module, source: str) -> FaceVid2Vid:
     """Put the weights of an opened renderer into one with spectral norm.
 
     Raises:
         InputError: they are of other sizes.
     """
-    weights = given.state_dict()
-    own = model.state_dict()
+    weights = network.state_dict()
+    tensors = model.state_dict()
     original = "parametrizations.weight.original"
-    for name, tensor in own.items():
+    for name, tensor in tensors.items():
         plain = name.replace(original, "weight")
         if plain not in weights:
             continue  # vectors of the norm, which follow
@@ -152,7 +152,7 @@ def start_from(model: FaceVid2Vid, given: nn.Module, source: str) -> FaceVid2Vid
                 "choose the size that it was trained with."
             )
         tensor.copy_(weights[plain])
-    missing = [n for n in own if n.replace(original, "weight") not in weights and "parametrizations" not in n]
+    missing = [n for n in tensors if n.replace(original, "weight") not in weights and "parametrizations" not in n]
     if missing:
         raise InputError(f"{source} lacks {', '.join(missing[:4])}; give a renderer that `train keypoints` wrote.")
     _settle_spectral_norm(model)

@@ -67,10 +67,10 @@ def mesh_points(mesh: nn.Module, pictures: Tensor) -> Tensor:
 
 def landmark_loss(mesh: nn.Module, generated: Tensor, target: Tensor) -> Tensor:
     """Mean distance of landmarks over the picture's side, plus that of the lips alone; a scalar."""
-    found = mesh_points(mesh, generated)
+    points = mesh_points(mesh, generated)
     with torch.no_grad():
         true = mesh_points(mesh, target)
-    distances = (found - true).square().sum(-1).add(1e-8).sqrt()
+    distances = (points - true).square().sum(-1).add(1e-8).sqrt()
     return distances.mean() + distances[:, list(LIPS)].mean()
 
 
@@ -108,10 +108,10 @@ class PictureLosses(nn.Module):
             losses["pixels"] = self._pixels(generated, target)
         if self.mesh is not None:
             losses["landmarks"] = landmark_loss(self.mesh, generated, target)
-        for name, chosen in (("lips", slice(0, 1)), ("eyes", slice(1, 3))):
+        for name, rows in (("lips", slice(0, 1)), ("eyes", slice(1, 3))):
             if getattr(self.weights, name):
                 losses[name] = self._alike(
-                    *(regions_of(p, boxes[:, chosen], self.region_px) for p in (generated, target))
+                    *(regions_of(p, boxes[:, rows], self.region_px) for p in (generated, target))
                 )
         return losses
 
@@ -122,7 +122,9 @@ class PictureLosses(nn.Module):
         return pixel_loss(generated, target, REGION_SCALES)
 
     def _pixels(self, generated: Tensor, target: Tensor) -> Tensor:
-        share, whole = self.weights.lower_face, pixel_loss(generated, target, self.scales)
+        share, picture_loss = self.weights.lower_face, pixel_loss(generated, target, self.scales)
         if not share:
-            return whole
-        return (1 - share) * whole + share * pixel_loss(lower_middle(generated), lower_middle(target), self.scales)
+            return picture_loss
+        return (1 - share) * picture_loss + share * pixel_loss(
+            lower_middle(generated), lower_middle(target), self.scales
+        )

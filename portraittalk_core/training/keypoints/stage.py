@@ -147,8 +147,8 @@ class KeypointStage:
             "expression": driving.expression.abs().mean(),
         }
         if weights.guide:
-            wanted = torch.cat([batch.source_guides, batch.driving_guides])
-            terms["guide"] = guide_loss(torch.cat([of_source, placed]), wanted)
+            guides = torch.cat([batch.source_guides, batch.driving_guides])
+            terms["guide"] = guide_loss(torch.cat([of_source, placed]), guides)
         if weights.equivariance:
             warp = RandomWarp.draw(size, context.generator).to(self._device)
             of_warped = model.keypoints(warp.pictures(batch.driving))
@@ -204,8 +204,8 @@ class KeypointStage:
         self.model.eval()
         rows = []
         for source, driving in zip(batch.source.split(1), batch.driving.split(1), strict=True):
-            drawn = reenact(self.model, source, driving).cpu()
-            rows.append(torch.cat([source, drawn, driving], 3)[0])
+            reenacted = reenact(self.model, source, driving).cpu()
+            rows.append(torch.cat([source, reenacted, driving], 3)[0])
             tick()
         self.model.train()
         for network in self.fixed:
@@ -218,9 +218,9 @@ def guide_loss(keypoints: Tensor, landmarks: Tensor) -> Tensor:
 
     Those of the lips count once more about their own middle, so that where a head is does not hide what its mouth does.
     """
-    found, wanted = keypoints[:, : landmarks.shape[1], :2] * GUIDE_PX, landmarks * GUIDE_PX
-    lips = [points[:, :LIP_GUIDES] - points[:, :LIP_GUIDES].mean(1, keepdim=True) for points in (found, wanted)]
-    return wing_loss(found, wanted) + wing_loss(*lips)
+    predicted, target = keypoints[:, : landmarks.shape[1], :2] * GUIDE_PX, landmarks * GUIDE_PX
+    lips = [points[:, :LIP_GUIDES] - points[:, :LIP_GUIDES].mean(1, keepdim=True) for points in (predicted, target)]
+    return wing_loss(predicted, target) + wing_loss(*lips)
 
 
 def flow_loss(deformation: Tensor, source: Tensor, driving: Tensor) -> Tensor:
@@ -239,8 +239,8 @@ def flow_loss(deformation: Tensor, source: Tensor, driving: Tensor) -> Tensor:
     moves = deformation - coordinate_grid(*deformation.shape[1:4], deformation.device)
     field = moves[..., :2].mean(1).permute(0, 3, 1, 2)
     led = grid_sample(field, driving[:, :, None].to(field), align_corners=False)[..., 0].transpose(1, 2)
-    away = (led - (source - driving)).abs() * GUIDE_PX
-    return away.mean() + away[:, list(LIPS)].mean()
+    distance = (led - (source - driving)).abs() * GUIDE_PX
+    return distance.mean() + distance[:, list(LIPS)].mean()
 
 
 def freeze_norms(network: nn.Module) -> None:
@@ -298,8 +298,8 @@ def train_keypoints(config: KeypointTraining, on_progress: Progress | None = Non
     model = new_renderer(config.size, config.resolution, config.trainer.seed)
     if config.start is not None:
         start_from(model, open_keypoint_model(config.start, layout=LAYOUT)[0], config.start.name)
-    apart = config.learn == "keypoints"
-    stage = KeypointStage(model, FramePairs(videos.videos, config.augment, config.variation, apart), config)
+    keypoints_only = config.learn == "keypoints"
+    stage = KeypointStage(model, FramePairs(videos.videos, config.augment, config.variation, keypoints_only), config)
     training = train_stage(stage, config.trainer, config.out, on_progress)
     stage.place(torch.device("cpu"), torch.float32)
     card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
@@ -309,12 +309,12 @@ def train_keypoints(config: KeypointTraining, on_progress: Progress | None = Non
 @torch.no_grad()
 def with_averages(model: FaceVid2Vid, averages: Mapping[str, Tensor]) -> FaceVid2Vid:
     """A copy for inference with a training's averaged weights and buffers."""
-    own = model.state_dict(keep_vars=True)
-    own = {name: tensor for name, tensor in own.items() if name in averages}  # the others stay as they were
-    last = {name: tensor.detach().clone() for name, tensor in own.items()}
-    for name, tensor in own.items():
+    weights = model.state_dict(keep_vars=True)
+    weights = {name: tensor for name, tensor in weights.items() if name in averages}  # the others stay as they were
+    last = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    for name, tensor in weights.items():
         tensor.copy_(averages[name])
     averaged = plain_renderer(model)
-    for name, tensor in own.items():
+    for name, tensor in weights.items():
         tensor.copy_(last[name])
     return averaged

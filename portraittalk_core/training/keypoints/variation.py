@@ -65,9 +65,9 @@ class Look:
             draw: source of chance.
             same: one change for all of the pictures, without blur, since their colours are compared.
         """
-        own = 1 if same else count
-        numbers = draw.uniform(-1, 1, (own, 9))
-        weights = variation.bend * draw.standard_normal((own, CONTROL_SIDE**2, 2))
+        num_draws = 1 if same else count
+        numbers = draw.uniform(-1, 1, (num_draws, 9))
+        weights = variation.bend * draw.standard_normal((num_draws, CONTROL_SIDE**2, 2))
         if same:
             numbers, weights = (np.repeat(values, count, 0) for values in (numbers, weights))
         dx, dy, zoom, stretch, turn, gamma, right, down, blur = torch.from_numpy(numbers).float().unbind(1)
@@ -99,10 +99,10 @@ class Look:
     def points(self, points: Tensor) -> Tensor:
         """Where landmarks (N, P, 2) of the old pictures are in the new ones."""
         to_new = torch.linalg.inv(self.warp.affine[:, :, :2])
-        found = (points - self.warp.affine[:, None, :, 2]) @ to_new.mT
+        inverse = (points - self.warp.affine[:, None, :, 2]) @ to_new.mT
         for _ in range(INVERTING if bool(self.warp.weights.any()) else 0):
-            found = found - (self.warp.points(found) - points) @ to_new.mT
-        return found
+            inverse = inverse - (self.warp.points(inverse) - points) @ to_new.mT
+        return inverse
 
     def rotations(self, rotations: Tensor) -> Tensor:
         """(N, 3, 3) rotations of the heads in the new pictures."""

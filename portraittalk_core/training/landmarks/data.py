@@ -121,13 +121,13 @@ class LandmarkWindows:
 
     def _window(self, number: int, start: int, place: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         clip, stop = self.clips[number], start + WINDOW
-        others = torch.nonzero(clip.valid).flatten()
-        others = others[(others < start) | (others >= stop)].numpy()
+        outside = torch.nonzero(clip.valid).flatten()
+        outside = outside[(outside < start) | (outside >= stop)].numpy()
         draw = np.random.default_rng([seed, REFERENCE_CHANCE, place])
-        chosen = torch.from_numpy(draw.choice(others, NUM_REFERENCES, replace=False))
+        references = torch.from_numpy(draw.choice(outside, NUM_REFERENCES, replace=False))
         window = clip.points[start:stop]
         sound = torch.stack([clip.chunk(frame) for frame in range(start, stop)])
-        return sound, window[:, POSE], window[:, CONTENT], clip.points[chosen]
+        return sound, window[:, POSE], window[:, CONTENT], clip.points[references]
 
 
 def read_clips(
@@ -143,7 +143,7 @@ def read_clips(
     Raises:
         InputError: none can be used.
     """
-    kept, dropped = [], []
+    usable_clips, dropped = [], []
     for video in videos:
         sound = folder / video.name / SPEECH
         waveform = read_tensors(sound).get("waveform") if sound.is_file() else None
@@ -156,8 +156,8 @@ def read_clips(
         elif num_seen < MIN_FRAMES:
             dropped.append((video.name, f"its face is seen in {num_seen} frames; {MIN_FRAMES} are needed"))
         else:
-            kept.append(SpokenClip.of(video.name, video.track, Speech(waveform, video.name), crop_pad))
-    if not kept:
+            usable_clips.append(SpokenClip.of(video.name, video.track, Speech(waveform, video.name), crop_pad))
+    if not usable_clips:
         reasons = "; ".join(f"{name}: {why}" for name, why in dropped[:3])
         raise InputError(f"none of the {len(videos)} prepared videos can be used. {reasons}.")
-    return kept, tuple(dropped)
+    return usable_clips, tuple(dropped)

@@ -48,6 +48,7 @@ class LipClip:
     fps: Fraction
     path: Path  # safetensors: crops (K, 3, S, S) uint8 of the K usable frames, mel (80, C) where there is sound
     has_sound: bool
+    face_frames: Tensor | None = None  # (T,) bool: of those with a crop, the aligned references; None: usable
 
     def crops(self, frames: Sequence[int]) -> Tensor:
         """(F, 3, S, S) uint8 crops of usable frames."""

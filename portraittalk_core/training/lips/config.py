@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...checks import check_choice, check_range
 from ...errors import InputError
-from ...renderers.lip.sizes import ABLATIONS, NOSE_TO_CHIN, LipConfig
+from ...renderers.lip.sizes import ABLATIONS, DECODERS, IPLAP_DECODER, NOSE_TO_CHIN, LipConfig
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
 
@@ -34,7 +34,7 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
 # settings that a file to go on from has of its own
-OF_START = ("networks", "size", "keep_references", "ablate", "crop_pad")
+OF_START = ("networks", "size", "keep_references", "decoder", "ablate", "crop_pad")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class LipTraining:
     networks: str = "public"  # widths of the layers: the paper's; "small" to "tiny" are for a CPU; `start` has its own
     size: int = 128  # side of the face crops, pixels
     keep_references: bool = False  # ours: what is painted is added to the aligned references, and begins as 0
+    decoder: str = IPLAP_DECODER  # SPADE blocks of the rendering; "spade": SPADE's own, which learn from lips sooner
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned
@@ -101,6 +102,7 @@ class LipTraining:
     def __post_init__(self) -> None:
         check_choice(self.networks, tuple(NETWORKS), "networks")
         check_choice(self.ablate, ABLATIONS, "ablate")
+        check_choice(self.decoder, DECODERS, "decoder")
         check_choice(self.vgg_range, VGG_RANGES, "vgg_range")
         check_range(self.crop_pad, 0, 2, "crop_pad")
         for name, most in (("references", 100), ("lip_references", 100), ("scales", 8), ("discriminator_scales", 8)):
@@ -142,6 +144,7 @@ class LipTraining:
         """Sizes of networks that begin with random weights."""
         pads = {"crop_pad_px": 0.0, "crop_pad_share": float(self.crop_pad)}
         own = {"size": self.size, "ablate": self.ablate, "keep_references": self.keep_references}
+        own["decoder"] = self.decoder
         return LipConfig(**own, **pads, **NETWORKS[self.networks])
 
 

@@ -105,6 +105,8 @@ class LipWindows:
         for clip in self.clips:
             digest.update(f"{clip.name} {clip.fps}".encode() + clip.points.contiguous().numpy().tobytes())
             digest.update(clip.usable.numpy().tobytes())
+            if clip.face_frames is not None:
+                digest.update(clip.face_frames.numpy().tobytes())
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int) -> LipWindowBatch:
@@ -140,10 +142,12 @@ class LipWindows:
 
     def _window(self, number: int, frame: int, chance: list[int], counts: tuple[int, int]) -> tuple[Tensor, ...]:
         clip, draw, count = self.clips[number], np.random.default_rng(chance), counts[0]
-        others = torch.nonzero(clip.usable).flatten()
         offsets = window_offsets(clip)
-        others = others[(others - frame).abs() > offsets[-1]].numpy()
-        chosen = [draw.choice(others, wanted, replace=len(others) < wanted).tolist() for wanted in counts]
+        chosen = []
+        for shown, wanted in zip((_face_frames(clip), clip.usable), counts, strict=True):
+            others = torch.nonzero(shown).flatten()
+            others = others[(others - frame).abs() > offsets[-1]].numpy()
+            chosen.append(draw.choice(others, wanted, replace=len(others) < wanted).tolist())
         frames = [frame, *chosen[0], *chosen[1]]
         crops = clip.crops(frames)
         around = [*(frame + offset for offset in offsets), *chosen[0], *chosen[1]]
@@ -169,13 +173,18 @@ def window_offsets(clip: LipClip) -> list[int]:
     return [round(step * clip.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
 
 
+def _face_frames(clip: LipClip) -> Tensor:
+    """(T,) bool: frames that may be aligned references."""
+    return clip.usable if clip.face_frames is None else clip.face_frames
+
+
 def _middles(clip: LipClip) -> list[int]:
     """Frames that can be painted: shown in all of their window, with a usable frame outside of it."""
     reach = window_offsets(clip)[-1]
     if len(clip.shown) < 2 * reach + 1:
         return []
     whole = clip.shown.unfold(0, 2 * reach + 1, 1).all(1).nonzero()[:, 0] + reach
-    seen = clip.usable.long().cumsum(0)
+    seen = _face_frames(clip).long().cumsum(0)
     before = torch.nn.functional.pad(seen, (1, 0))[whole - reach]
     after = seen[-1] - seen[whole + reach]
     return whole[clip.usable[whole] & (before + after > 0)].tolist()

@@ -25,6 +25,7 @@ from ...renderers.lip.files import IPLAP, LIPS, open_lip_model, save_lip_model
 from ...renderers.lip.iplap import IpLap
 from ...renderers.lip.lip_model import LipPriors
 from ...renderers.lip.model_base import masked_half
+from ...renderers.lip.sizes import IPLAP_DECODER
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
 from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
@@ -88,6 +89,8 @@ class LipStage:
         """Settings that the learnt weights depend on, besides the trainer's."""
         names = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
         values = {name: getattr(self.config, name) for name in names}
+        if values["decoder"] == IPLAP_DECODER:
+            del values["decoder"]  # as runs begun before there was another say nothing of it
         values["weights"] = dataclasses.asdict(self.config.weights)
         return {**values, "data": self.windows.fingerprint(), "start": self._begins}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...checks import beyond
-from ...engines.builtin.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthNet, measure_mel
+from ...engines.builtin.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthNet, measure_mel, vocal_tracts
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.geometry import align
@@ -189,7 +189,7 @@ def held_back_gain(
 def lip_r(net: MouthNet, clip: SpeakerClip, max_lag: int = 2) -> float:
     """Pearson's r of the network's opening and the true lip gap, at the best lag within ±`max_lag` frames."""
     with torch.inference_mode():
-        output = at_frames(net(clip.mel[None])[0], clip)
+        output = at_frames(net(vocal_tracts(clip.mel)).mean(0), clip)
     return lip_correlation(output[:, 0], clip.tracked[:, 0], clip.valid, max_lag).r_best
 
 

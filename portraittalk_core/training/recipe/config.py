@@ -65,7 +65,7 @@ def load_recipe(path: Path) -> RecipeTraining:
     if not isinstance(content.get("out"), str):
         raise InputError(f"{path} lacks out, the folder that gets a folder for each stage.")
     _check_names(content, path)
-    made = {}
+    configs = {}
     for stage, kind in STAGES.items():
         table = tables[stage]
         _check_own(table, stage, path)
@@ -78,8 +78,8 @@ def load_recipe(path: Path) -> RecipeTraining:
             values["identity"] = f"{content['out']}/identity/identity_adapter.safetensors"
         if stage == "joint" and "batch_size" not in own_trainer:
             values["trainer"] |= _split(values["trainer"], values.get("frames", FRAMES), path)
-        made[stage] = read_settings(kind, values, path, f"{stage}.")
-    return RecipeTraining(made["identity"].out.parent, **made)
+        configs[stage] = read_settings(kind, values, path, f"{stage}.")
+    return RecipeTraining(configs["identity"].out.parent, **configs)
 
 
 def _split(trainer: Mapping[str, Any], frames: object, path: Path) -> dict[str, int]:
@@ -117,11 +117,11 @@ def _table(value: object, name: str, path: Path) -> dict[str, Any]:
 
 def _check_names(content: Mapping[str, Any], path: Path) -> None:
     """Check that every name at the top is for some stage."""
-    known = {field.name for kind in STAGES.values() for field in dataclasses.fields(kind)}
-    known -= {"stage", "identity", "controlnet", "animate_net", "batch_unit"}
-    if unknown := [name for name in content if name not in known]:
+    field_names = {field.name for kind in STAGES.values() for field in dataclasses.fields(kind)}
+    field_names -= {"stage", "identity", "controlnet", "animate_net", "batch_unit"}
+    if unknown := [name for name in content if name not in field_names]:
         raise InputError(
-            f"{path} holds unknown names: {', '.join(unknown)}. At the top stand {', '.join(sorted(known))}, "
+            f"{path} holds unknown names: {', '.join(unknown)}. At the top stand {', '.join(sorted(field_names))}, "
             f"{', '.join(f'{stage}_epochs' for stage in STAGES)}, and the tables trainer, {', '.join(STAGES)}."
         )
 

@@ -53,9 +53,9 @@ def train_recipe(config: RecipeTraining, on_stage: OnStage | None = None) -> Rec
     spatial = train_animate(
         dataclasses.replace(config.spatial, checkpoint=base, identity=identity.adapter), of("spatial")
     )
-    given = {"controlnet": spatial.files["controlnet"], "animate_net": spatial.files["animate_net"]}
+    spatial_files = {"controlnet": spatial.files["controlnet"], "animate_net": spatial.files["animate_net"]}
     joint = train_animate(
-        dataclasses.replace(config.joint, checkpoint=base, identity=identity.adapter, **given), of("joint")
+        dataclasses.replace(config.joint, checkpoint=base, identity=identity.adapter, **spatial_files), of("joint")
     )
     files = {
         "checkpoint": joint.files.get("checkpoint", base),

@@ -67,11 +67,11 @@ def draw_style(rng: np.random.Generator, shares: Sequence[float]) -> AugmentedSt
     gains = np.exp(rng.normal(0, 0.35, count) + rng.normal(0, 0.25))
     for part, middle, spread in ((BROWS, 0.5, 0.5), (EYES, 0.0, 0.3), (CHEEKS, 0.5, 0.4)):
         gains[part] *= np.exp(rng.normal(middle, spread))
-    others = rng.uniform(0, 0.5) * rng.normal(0, 0.25, (count, count)) * (rng.random((count, count)) < 0.5)
+    mixing = rng.uniform(0, 0.5) * rng.normal(0, 0.25, (count, count)) * (rng.random((count, count)) < 0.5)
     weights = np.where(np.arange(count) < MOUTH.stop, 0.25, 0.125)
     return AugmentedStyle(
         person=int(rng.choice(len(shares), p=shares)),
-        mixing=np.diag(gains) + others,
+        mixing=np.diag(gains) + mixing,
         bend=rng.normal(0, 0.06, count),
         rate=math.exp(rng.normal(0, 0.18)),
         sigma=max(0.0, rng.normal(0.4, 0.7)),

@@ -78,15 +78,15 @@ def networks_of_sd15(base: UNet2DConditionModel, guider_points: int) -> VExpress
     config = base.config
     sizes = UNetSizes(tuple(config.block_out_channels), config.cross_attention_dim, config.norm_num_groups)
     unet, reading = build_reading_unet(sizes)
-    given = base.float().state_dict()
-    state = {name: given[_source(name)] for name in unet.state_dict()}
+    tensors = base.float().state_dict()
+    state = {name: tensors[_source(name)] for name in unet.state_dict()}
     unet.load_state_dict(state)
     for block in blocks_of(unet):
         for layer in (block.attn1_5.to_out[0], block.attn2.to_out[0]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
     reference = build_reference_net(sizes)
-    reference.load_state_dict({name: given[name] for name in reference.state_dict()})
+    reference.load_state_dict({name: tensors[name] for name in reference.state_dict()})
     guider = KpsGuider(sizes.widths[0])
     return VExpress(unet, reading, None, reference, guider, None, guider_points, NOISE)
 
@@ -129,15 +129,15 @@ def trained_parts(networks: VExpress, stage: str) -> dict[str, nn.Parameter]:
     taken, and the guider. Consecutive frames: motion modules, audio projection and the UNet's attention to the sound.
     """
     if stage == MULTI:
-        chosen = {"motion": lambda _: True, "projection": lambda _: True, "unet": _hears}
+        selection = {"motion": lambda _: True, "projection": lambda _: True, "unet": _hears}
     else:
         # nothing behind up_blocks.2 has a say in what V-Express trains; its own code freezes the same
-        chosen = {"unet": lambda name: not _hears(name), "reference": _is_read, "guider": lambda _: True}
+        selection = {"unet": lambda name: not _hears(name), "reference": _is_read, "guider": lambda _: True}
     return {
         f"{network}.{name}": weight
-        for network, wanted in chosen.items()
+        for network, is_selected in selection.items()
         for name, weight in getattr(networks, network).named_parameters()
-        if wanted(name)
+        if is_selected(name)
     }
 
 

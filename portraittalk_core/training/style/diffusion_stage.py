@@ -148,7 +148,7 @@ class DiffusionStage(SingleLossStage):
     def loss(self, batch: ReferredBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The weighted error of the UNet's prediction; some clips have neither reference nor head nor sound."""
         size, length = batch.clips.frames.shape[:2]
-        kept = (torch.rand(size, generator=generator) >= self.config.drop).to(self._device)
+        keep_mask = (torch.rand(size, generator=generator) >= self.config.drop).to(self._device)
         clean = self.codec.encode(batch.clips.frames.flatten(0, 1).to(self._device))
         levels = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).repeat_interleave(length).to(self._device)
         noise = torch.randn(clean.shape, generator=generator)
@@ -157,11 +157,11 @@ class DiffusionStage(SingleLossStage):
         noise = noise.to(self._device)
         alpha_bars = self._alpha_bars[levels].view(-1, 1, 1, 1)
         noisy = alpha_bars.sqrt() * clean + (1 - alpha_bars).sqrt() * noise
-        predicted = self.predicted(batch, noisy, levels, kept)
+        predicted = self.predicted(batch, noisy, levels, keep_mask)
         errors = (predicted.float() - self._target(clean, noise, alpha_bars)).square().mean((1, 2, 3))
         if self.config.snr_limit:
             errors = errors * self._weights(alpha_bars.flatten())
-        return errors.mean(), {"dropped": 1 - float(kept.float().mean())}
+        return errors.mean(), {"dropped": 1 - float(keep_mask.float().mean())}
 
     def _target(self, clean: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
         """The noise (SVP, equation 1); of V-Express's own networks, the velocity."""
@@ -192,8 +192,10 @@ class DiffusionStage(SingleLossStage):
         bank = bank_of(networks.reference, self.codec.encode(batch.references.to(self._device)))
         rows = [(tokens * keep[:, None, None]).repeat_interleave(length, 0) for tokens in bank]
         set_bank(networks.unet, tuple(rows))
-        drawn = [drawn_heads(track, self.config.resolution, networks.guider_points) for track in batch.clips.tracks]
-        kps = networks.guider(torch.cat(drawn).to(networks.guider.conv_in.weight))
+        head_drawings = [
+            drawn_heads(track, self.config.resolution, networks.guider_points) for track in batch.clips.tracks
+        ]
+        kps = networks.guider(torch.cat(head_drawings).to(networks.guider.conv_in.weight))
         networks.reading.kps = kps * keep.repeat_interleave(length)[:, None, None, None]
         audio = self._audio(batch.features, keep)
         like = networks.unet.conv_in.weight

@@ -171,8 +171,8 @@ def _within(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     counts = labels.bincount()
     means = torch.zeros(len(counts), points.shape[1], dtype=torch.float64).index_add_(0, labels, points)
     means = means / counts[:, None]
-    apart = points - means[labels]
-    return apart.T @ apart / (len(points) - len(counts)), means
+    centred = points - means[labels]
+    return centred.T @ centred / (len(points) - len(counts)), means
 
 
 def _statistics(motions: list[np.ndarray]) -> Tensor:

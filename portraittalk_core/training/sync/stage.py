@@ -146,8 +146,8 @@ def sync_score(network: SyncNetwork, windows: SyncWindows, size: int, seed: int)
     if right.all() or not right.any():
         raise InputError(f"{len(right)} windows are too few to score a lip-sync network; hold back more clips.")
     means = values[right].mean(), values[~right].mean()
-    told = (values > sum(means) / 2) == right
-    return SyncScore(float(told.float().mean()), *(float(mean) for mean in means))
+    correct = (values > sum(means) / 2) == right
+    return SyncScore(float(correct.float().mean()), *(float(mean) for mean in means))
 
 
 def train_sync(config: SyncTraining, on_progress: Progress | None = None) -> SyncResult:

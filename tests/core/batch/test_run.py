@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import av
 import pytest
+import torch
 from batch_stubs import Runner, manifest, run, table, talks
 from PIL import Image
 
@@ -25,6 +26,7 @@ from portraittalk_core.batch.plan import BatchPlan
 from portraittalk_core.batch.run import COLUMNS, BatchOptions, run_batch
 from portraittalk_core.errors import InputError, MissingDependency, OutputError
 from portraittalk_core.renderers import registry
+from portraittalk_core.types import Speech
 
 
 @pytest.fixture
@@ -125,6 +127,40 @@ def test_all_faces_speak_their_own_sounds(folder, monkeypatch, job, made):
     assert outcome.status == "done", outcome.reason
     assert given["speakers"] == [("the face of speech", "a.wav"), ("face 1 of also", "b.wav")]
     assert given["sound"] == (2, 2.0 if job == "dub" else None)
+
+
+def test_points_over_time_are_files_of_a_talk_job(folder, monkeypatch):
+    (folder / "gaze.json").write_text("[[0, 0, 0], [2, 12, -3]]")
+    (folder / "gain.json").write_text("[[0, 1], [1, 0]]")
+    columns = "job,out,portrait,speech,gaze_points,gain_points,emotion_points,also"
+    rows = ["talk,x,me.png,a.wav,gaze.json,gain.json,,", "talk,y,me.png,a.wav,,,no.json,"]
+    rows += ["talk,two,me.png,a.wav,gaze.json,,,1 a.wav"]
+    one, gone, two = read_manifest(manifest(folder, *rows, columns=columns))
+    assert one.files["gaze_points"] == folder / "gaze.json" and not one.options
+    assert gone.problem == f"the emotion_points {folder / 'no.json'} does not exist"
+    given = {}
+
+    def noted(portrait, speech, out, motion, **more):
+        given["motion"] = motion
+        out.write_bytes(b"video")
+
+    monkeypatch.setattr(batch_jobs, "talk", noted)
+    monkeypatch.setattr(batch_jobs, "find_portrait", lambda *_, **__: "a portrait")
+    monkeypatch.setattr(batch_jobs, "load_picture", lambda path: path)
+    monkeypatch.setattr(batch_jobs, "load_speech", lambda *_: Speech(torch.zeros(32_000), "two seconds"))
+    monkeypatch.setattr(batch_jobs, "open_mesh", lambda *_, **__: nullcontext())
+    (folder / "out").mkdir()
+    runner = JobRunner(BatchSettings(folder / "out"))
+    outcome = runner.run(one)
+    assert outcome.status == "done", outcome.reason
+    assert given["motion"].gaze_points == ((0, 0, 0), (2, 12, -3))
+    assert given["motion"].gain_curve.tolist()[::10] == pytest.approx([1, 0.6, 0.2, 0, 0], abs=0.021)
+    key = runner._key(one)
+    (folder / "gaze.json").write_text("[]")  # a file counts by its content
+    assert runner._key(one) != key
+    assert runner.run(two).reason == "gaze_points moves one face, and also names several; leave one of them out"
+    film = manifest(folder, "dub,x,made.mp4,a.wav,gaze.json", columns="job,out,video,speech,gaze_points")
+    assert "a dub job has no option 'gaze_points'" in next(read_manifest(film)).problem
 
 
 def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):

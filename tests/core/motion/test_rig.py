@@ -39,6 +39,22 @@ def test_jaw_drops_with_the_mouth_and_the_upper_face_stays(make_plan, astronaut)
     assert (wide - closed)[list(topo.RIGID)].abs().max() < 1e-3
 
 
+def test_parted_lips_bend_nowhere_but_in_the_corners(make_plan):
+    """The edges of an open mouth are arcs: no step where the corners sink and what is beside them does not."""
+    rest = LandmarkTrack.from_px(canonical_face()[None] * 110 + 200, 400, 400, Fraction(25))
+    points = plan_landmarks(make_plan(rest, opening=[1.0])).points_px[0]
+    upper, lower = ring(points[None], topo.INNER_UPPER_LIP)[0], ring(points[None], topo.INNER_LOWER_LIP)[0]
+    steps = torch.cat([upper, lower.flip(0)[1:-1]])  # clockwise, around the opening
+    steps = steps.roll(-1, 0) - steps
+    turns = torch.rad2deg(torch.atan2(steps[:, 0] * steps.roll(-1, 0)[:, 1] - steps[:, 1] * steps.roll(-1, 0)[:, 0],
+                                      (steps * steps.roll(-1, 0)).sum(1)))  # fmt: skip
+    corners = [len(upper) - 2, len(turns) - 1]
+    assert (turns[corners] > 60).all()
+    others = [place for place in range(len(turns)) if place not in corners]
+    assert turns[others].max() < 40  # the lower lip's middle
+    assert turns[others].min() > -10  # the upper lip's own bow
+
+
 @pytest.mark.parametrize("opening", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("rounding", [0.0, 1.0])
 @pytest.mark.parametrize("width", [-1.0, 0.0, 1.0])

@@ -134,9 +134,10 @@ def test_a_stopped_run_of_two_goes_on_and_leaves_nothing_behind(video, tmp_path)
     with pytest.raises(Stopped):
         dub(speakers, tmp_path / "o.mp4", callbacks=Callbacks(stop, sections=Sections(kept, "c" * 16)))
     assert len(list(kept.iterdir())) == 2 and not (tmp_path / "o.mp4").exists()
-    again = StubLips(flat((0.0, 0.0, 0.0)))
-    made = dub(speakers, tmp_path / "o.mp4", again, Callbacks(sections=Sections(kept, "c" * 16)))
+    again, sections = StubLips(flat((0.0, 0.0, 0.0))), Sections(kept, "c" * 16)
+    made = dub(speakers, tmp_path / "o.mp4", again, Callbacks(sections=sections))
     assert torch.equal(made, whole) and not list(kept.iterdir())
+    assert sections.summary.startswith("resumed: ")  # of both faces' jobs
     assert 0 < sum(len(batch.pictures) for batch in again.batches) < 2 * FRAMES
 
 

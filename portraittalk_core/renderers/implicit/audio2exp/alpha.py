@@ -73,9 +73,9 @@ def _checked_points(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, 
             )
         check_range(point[1], 0, MAX_ALPHA, f"alpha of point {number}")
         if point[0] < last:
-            before = f"point {number - 1} ({last:g} s)" if number > 1 else "the clip's beginning"
+            previous = f"point {number - 1} ({last:g} s)" if number > 1 else "the clip's beginning"
             raise InputError(
-                f"point {number} of the curve of alpha is at {float(point[0]):g} s, before {before}; put the points "
+                f"point {number} of the curve of alpha is at {float(point[0]):g} s, before {previous}; put the points "
                 "into the order of time."
             )
         last = float(point[0])

@@ -152,9 +152,9 @@ def encoder_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = next((path / name for name in ENCODER_NAMES if (path / name).is_file()), None)
-    if found is None:
+    path_found = next((path / name for name in ENCODER_NAMES if (path / name).is_file()), None)
+    if path_found is None:
         raise MissingDependency(
             f"the folder {path} holds no speech encoder ({' or '.join(ENCODER_NAMES)}); choose {ENCODER_ADVICE}."
         )
-    return found
+    return path_found

@@ -61,9 +61,9 @@ def _size(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> A
     numbers = len(tensors[LAST])
     by_count = {3 * count: layout for layout, count in KEYPOINT_LAYOUTS.items()}
     if numbers not in by_count:
-        known = " or ".join(f"{count} ({layout})" for count, layout in by_count.items())
+        layouts = " or ".join(f"{count} ({layout})" for count, layout in by_count.items())
         raise InputError(
-            f"{path.name} moves {numbers} numbers of an expression; {known} are known. It is another model."
+            f"{path.name} moves {numbers} numbers of an expression; {layouts} are known. It is another model."
         )
     layout = check_choice(
         metadata.get("layout", by_count[numbers]), tuple(KEYPOINT_LAYOUTS), f"the layout in {path.name}"

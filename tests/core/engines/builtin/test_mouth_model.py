@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,8 +18,11 @@ from portraittalk_core.engines.builtin.mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
     LOOK_AHEAD_FRAMES,
+    TRACTS,
     MouthNet,
     measure_mel,
+    vocal_tracts,
+    warp_bands,
 )
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.media.audio import load_speech
@@ -41,8 +45,8 @@ def closed(outputs, mel):
 def test_blocks_give_what_the_whole_clip_gives(net):
     mel = torch.randn(3171, 80) * 10 - 40
     statistics = measure_mel(mel)
-    heard = statistics.normalise(mel)[None]
-    whole = closed(net(heard)[0], heard)
+    heard = statistics.normalise(mel)
+    whole = closed(net(vocal_tracts(heard)).mean(0), heard[None])
     for size in (250, 97, 4000):
         torch.testing.assert_close(run_mouth(net, mel.split(size), statistics), whole, rtol=0, atol=1e-5)
 
@@ -62,6 +66,17 @@ def test_answers_reach_no_further_than_said(net):
         differs = (answer(changed) - answer(mel)).abs().amax((0, 2)).nonzero().flatten() * 2
         assert 400 - ahead <= differs.min() <= 400 - ahead + 4
         assert differs.max() <= 400 + behind
+
+
+def test_bands_move_as_a_shorter_or_longer_vocal_tract_moves_them():
+    mel = torch.randn(3, 80)
+    for factor in TRACTS:
+        expected = [np.interp(np.arange(80) / factor, np.arange(80), row) for row in mel.numpy()]
+        np.testing.assert_allclose(warp_bands(mel, factor), expected, atol=1e-4)
+    peak = torch.zeros(1, 80)
+    peak[0, 40] = 1
+    assert [int(part.argmax()) for part in vocal_tracts(peak)[:, 0]] == [34, 38, 42, 47]
+    assert sum(TRACTS) / len(TRACTS) == pytest.approx(1, abs=0.02)
 
 
 def test_loudness_does_not_show_in_what_the_network_hears():
@@ -91,7 +106,7 @@ def test_live_answers_are_those_of_the_network_with_the_same_statistics(net):
     said = live.push(waveform)
     mel = log_mel(load_speech(SAMPLE))[: 3 * 100 - 1]
     heard = live._statistics.normalise(mel)
-    expected = closed(net.live(heard[None])[0], heard[None])
+    expected = closed(net.live(vocal_tracts(heard)).mean(0), heard[None])
     torch.testing.assert_close(said[5:], expected[5 : len(said)], rtol=0, atol=1e-3)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.choice import BoxChoice
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.face.mesh import landmarks as mesh
 from portraittalk_core.face.mesh import search
@@ -57,6 +58,20 @@ def test_find_portrait_rejects_index_and_lists_faces(painted):
     said = str(caught.value)
     assert "face_index is 2, but pair.png holds 2 faces (largest first)" in said
     assert "0: 100×120 pixels around (70, 110); 1: 70×90 pixels around (285, 95)" in said
+
+
+def test_find_portrait_says_that_it_takes_one_of_several(painted, caplog):
+    picture = painted.paint((20, 50, 120, 170), (250, 50, 320, 140))
+    find_portrait(picture, source="pair.png", mesh=painted.mesh)
+    (said,) = [record.getMessage() for record in caplog.records if "faces" in record.getMessage()]
+    assert "pair.png holds 2 faces, and face 0 is taken, largest first: 0: 100×120 pixels around (70, 110); 1: " in said
+    assert "--face-index" in said and "face_at" in said
+    caplog.clear()
+    find_portrait(picture, 1, source="pair.png", mesh=painted.mesh)
+    find_portrait(picture, BoxChoice((20, 50, 120, 170)), source="pair.png", mesh=painted.mesh)
+    find_portrait(picture, source="pair.png", mesh=painted.mesh, is_chosen=True)
+    find_portrait(painted.paint(BOX), source="one.png", mesh=painted.mesh)
+    assert "faces" not in caplog.text
 
 
 def test_find_portrait_rejects_negative_index(painted):

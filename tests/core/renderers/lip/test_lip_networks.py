@@ -129,8 +129,9 @@ def normed(x):
     return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
 
 
-def test_spade_is_its_formula_for_every_reference_of_every_frame():
-    block = randomised(Spade(5, 3, 4), 6)
+@pytest.mark.parametrize("decoder", ["iplap", "spade"])
+def test_spade_is_its_formula_for_every_reference_of_every_frame(decoder):
+    block = randomised(Spade(5, 3, 4, decoder), 6).eval()
     x, modulation = torch.randn(6, 5, 8, 8, generator=draw()), torch.randn(2, 3, 8, 8, generator=draw(1))
     found = block(x, block.maps(modulation))
     for i in range(6):
@@ -139,8 +140,27 @@ def test_spade_is_its_formula_for_every_reference_of_every_frame():
             hidden = conv2d(picture, layer.conv1.weight, layer.conv1.bias, padding=1)  # no ReLU
             gamma = conv2d(hidden, layer.gamma.weight, layer.gamma.bias, padding=1)
             beta = conv2d(hidden, layer.beta.weight, layer.beta.bias, padding=1)
-            y = conv2d(leaky_relu(normed(y) * (1 + gamma) + beta, 0.2), conv.weight, conv.bias, padding=1)
+            norm = layer.norm
+            even = (
+                normed(y)
+                if norm is None
+                else (y - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + 1e-5).sqrt()
+            )
+            y = conv2d(leaky_relu(even * (1 + gamma) + beta, 0.2), conv.weight, conv.bias, padding=1)
+        y = y + x[i : i + 1] if decoder == "spade" else y
         torch.testing.assert_close(found[i : i + 1], y, rtol=1e-4, atol=1e-5)
+
+
+def test_colour_of_a_part_is_lost_in_instance_norm_and_kept_in_batch_norm():
+    """Two pictures whose mouths have colours .2 and .8, and which show nothing else."""
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 4:, 2:6] = 1
+    x, modulation = torch.cat([0.2 * mask, 0.8 * mask]), torch.zeros(2, 3, 8, 8)
+    for decoder, is_kept in (("iplap", False), ("spade", True)):
+        layer = Spade(1, 3, 4, decoder).spade_layer_1.requires_grad_(False)
+        torch.nn.init.zeros_(layer.conv1.bias)
+        first, second = layer(x, layer.maps(modulation))
+        assert torch.allclose(first, second, atol=0.01) is not is_kept
 
 
 @pytest.mark.parametrize("size", [(3, 5), (8, 8)])
@@ -504,6 +524,7 @@ def test_what_does_not_fit_is_told():
         ({"wide": 30}, "`wide` of a lip renderer must be a multiple of 4, not 30"),
         ({"narrow": 2.5}, "`narrow` of a lip renderer must be a whole number, not 2.5"),
         ({"audio": (1, 2)}, "`audio` of a lip renderer must be five widths, not 2"),
+        ({"decoder": "unet"}, "`decoder` of a lip renderer must be one of iplap, spade, not .*unet"),
         ({"ablate": "mouth"}, "`ablate` of a lip renderer must be one of none, align, align-mean, lips, audio"),
     ],
 )

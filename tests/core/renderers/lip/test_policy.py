@@ -23,6 +23,7 @@ from portraittalk_core.renderers.lip.inside import (
     explained,
     gaps,
     inside_shares,
+    mean_shifts,
     parted_share,
     tried_frames,
     trusted,
@@ -177,6 +178,19 @@ def test_the_trial_tells_mouths_that_are_painted_well_from_others(film):
     for trial, opened in ((Trial(0.1, 0.9, 1.0), 1.0), (Trial(0.9, 0.1, 1.0), 1.0), (Trial(0.9, 0.9, 3.0), 1.0),
                           (Trial(0.9, 0.9, 1.0), 2.0)):  # fmt: skip
         assert not trusted(trial, opened, "a film")
+
+
+def test_mean_colour_of_the_others_is_what_a_frame_is_judged_with():
+    """Means over pixels of the mouths, of which the third frame has twice as many."""
+    true, masks = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(3, 1, 4, 4)
+    masks[:2, :, 2, 1:3], masks[2, :, 2] = 1, 1
+    away = torch.tensor([[0.04, 0.0, -0.08], [0.12, 0.04, 0.0], [0.0, 0.08, 0.04]])
+    shift, shifts = mean_shifts(true - away[:, :, None, None], true, masks)
+    assert torch.allclose(shift, (away[0] + away[1] + 2 * away[2]) / 4, atol=1e-6)
+    others = torch.stack([(away[1] + 2 * away[2]) / 3, (away[0] + 2 * away[2]) / 3, (away[0] + away[1]) / 2])
+    assert torch.allclose(shifts, others, atol=1e-6)
+    shift, shifts = mean_shifts(true[:1] + 0.5, true[:1], masks[:1])
+    assert shift.tolist() == pytest.approx([-0.1] * 3) and shifts.abs().max() < 1e-6  # at most; no others
 
 
 def test_faces_too_small_to_be_painted_stay_as_filmed(film, filmed):

@@ -10,9 +10,11 @@ from PIL import Image, ImageDraw
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.aperture import LEFT_EYE, RIGHT_EYE, Aperture
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.contract import RenderJob
 from portraittalk_core.renderers.warp.build import warped_pictures
+from portraittalk_core.renderers.warp.lid_painter import LidPainter
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
@@ -159,3 +161,70 @@ def test_a_shut_lid_has_the_grain_of_the_skin(grain):
         lid = shut[top + 2 : bottom - 8, x - 12 : x + 12].double().mean(-1)
         differences = lid.diff(dim=1).std() / 2**0.5  # of neighbours, so that shading does not count
         assert 0.4 * grain <= float(differences) <= 1.2 * grain + 0.6
+
+
+def small_blink(
+    scale: float, roll_deg: float, narrow: float = 0.0, shade: tuple[int, int, int] | None = None
+) -> tuple[torch.Tensor, ...]:
+    """A small tilted face with lash lines, shut; its lower lids' edges (2, N, 2); and how it was before.
+
+    Its eyes may be narrower, and what is above them may have a shade.
+    """
+    turn, points = rotation_matrix(torch.tensor([[0.0, 0.0, roll_deg]]))[0].T, canonical_face() * 110
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        points[list(upper)] = torch.lerp(points[list(upper)], points[list(lower)], narrow)
+    points, side = points @ turn + torch.tensor([200.0, 180.0, 0.0]), round(SIDE * scale)
+    picture = Image.new("RGB", (SIDE * FINE, SIDE * FINE), SKIN)
+    pen = ImageDraw.Draw(picture)
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        edge, beneath = (points[list(chain), :2] * FINE for chain in (upper, lower))
+        if shade:
+            x0, x1, y = edge[0, 0] - 40, edge[-1, 0] + 40, float(edge[:, 1].max())
+            pen.rectangle([float(x0), y - 260, float(x1), y], fill=shade)
+        pen.polygon([tuple(point) for point in torch.cat([edge, beneath.flip(0)]).tolist()], fill=WHITE)
+        pen.line([tuple(point) for point in edge.tolist()], fill=(20, 15, 15), width=3 * FINE)
+    picture = torch.from_numpy(np.array(picture.resize((side, side), Image.BOX)))
+    rest = LandmarkTrack.from_px(points[None] * scale, side, side, Fraction(25))
+    zero, one = torch.zeros(1), torch.ones(1)
+    mouth = MouthCurves(**{name: zero for name in MOUTH_PARAMETERS})
+    head = HeadPose(torch.zeros(1, 3), torch.zeros(1, 3), one)
+    track = plan_landmarks(MotionPlan(rest, mouth, one, zero, head, Fraction(25)))
+    (shut,) = PortraitRenderer(Portrait(picture, rest)).render(track)
+    return shut, torch.stack([points[list(lower), :2] * scale for _, lower in (RIGHT_EYE, LEFT_EYE)]), picture
+
+
+def test_a_small_tilted_lash_line_has_no_beads():
+    shut, edges, _ = small_blink(0.75, -17.0)
+    for edge in edges:
+        middle = edge[2:-2]  # of the lid's way across the eye
+        columns = range(int(middle[:, 0].min()), int(middle[:, 0].max()))
+        rows = slice(int(edge[:, 1].min()) - 4, int(edge[:, 1].max()) + 6)
+        # how much darkness each column holds: beads make it go up and down
+        dark = (150 - shut[rows, columns].float().mean(-1)).clamp(min=0).sum(0)
+        assert dark.min() > 20
+        assert float(dark.diff().diff().abs().mean() / dark.mean()) < 0.4
+
+
+def test_a_narrow_eyes_lid_begins_in_the_colour_of_what_is_above_it():
+    shut, edges, before = small_blink(0.8, 0.0, 0.6, (175, 130, 110))
+    for edge in edges:
+        x, low = int(edge[:, 0].mean()), int(edge[:, 1].max())
+        column = shut[low - 40 : low - 5, x - 2 : x + 3].float().mean((1, 2))
+        assert before[low - 40, x].float().mean() == pytest.approx(138, abs=3)
+        assert column.diff().abs().max() < 8
+
+
+@pytest.mark.parametrize("yaw_deg", [-75.0, 75.0])
+def test_a_profiles_hidden_eye_is_not_painted(yaw_deg):
+    points = canonical_face() * 110 @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T + POINTS[1]
+    lids = LidPainter(
+        points[:, :2].contiguous(), [], lambda at: torch.full((*at.shape[:-1], 3), 128.0), (0, 0, 400, 400)
+    )
+    head = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    targets = points[None, :, :2].clone()
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        targets[:, list(upper)] = targets[:, list(lower)]
+    _, shut = lids.held_open(targets, head[None])
+    near = int(points[[263, 33], 2].argmin())  # z leads away from the viewer: 0 is the left eye
+    assert shut[0, 1 - near] > 0.9
+    assert shut[0, near] == 0

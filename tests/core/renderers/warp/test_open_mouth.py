@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from portraittalk_core.face import topology as topo
@@ -97,6 +98,37 @@ def test_an_open_mouth_shuts_without_a_rest(case, off):
     assert white(picture).sum() > 100 or upper_teeth == 0
     (shut,) = frames(picture, off_by(points, off), [0.0])
     assert white(shut).sum() <= 0.02 * white(picture).sum()
+
+
+@pytest.mark.parametrize("upper_teeth", [1.0, 0.45])
+def test_lips_shut_where_landmarks_see_a_third_of_them_in_the_mouth(upper_teeth):
+    points = open_landmarks(1.0)
+    picture, off = drawn(points, upper_teeth), points.clone()
+    for rings, sign in ((topo.UPPER_LIP_RINGS, 1), (topo.LOWER_LIP_RINGS, -1)):
+        outer, edge = (points[list(rings[place][1:-1]), 1] for place in (0, 3))
+        for place, share in ((3, 1.7), (2, 1.15)):  # of the lip's thickness
+            off[list(rings[place][1:-1]), 1] = torch.lerp(outer, edge, share)
+        assert (sign * (off[list(rings[2][1:-1]), 1] - edge) > 0).all()
+    (shut,) = frames(picture, off, [0.0])
+    assert white(shut).sum() <= 0.02 * white(picture).sum()
+
+
+@pytest.mark.parametrize("off", [0.0, 0.03])
+def test_a_small_blurred_smile_shuts_without_a_light_strip(off):
+    """A camera blurs teeth over the lips' edges by pixels, which is much of a small lip."""
+    scale, reach = 0.4, 3
+    points = open_landmarks(0.5)
+    picture = drawn(points, 1.0).permute(2, 0, 1)[None].float()
+    picture = F.interpolate(picture, scale_factor=scale, mode="area")
+    picture = F.avg_pool2d(F.pad(picture, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)[0]
+    rest = LandmarkTrack.from_px(off_by(points, off)[None] * scale, *picture.shape[:0:-1], Fraction(25))
+    picture = picture.round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    (shut,) = PortraitRenderer(Portrait(picture, rest, "small")).render(plan_landmarks(plan(rest, [0.0])))
+    lips = points[list(topo.LIPS), :2] * scale
+    (left, top), (right, bottom) = lips.amin(0).int().tolist(), lips.amax(0).int().tolist()
+    middle = slice((left + right) // 2 - 5, (left + right) // 2 + 6)
+    assert picture[top:bottom, middle, 2].max() > 200  # teeth
+    assert shut[top:bottom, middle, 2].max() <= SKIN[2] + 1
 
 
 @pytest.mark.parametrize("wider", [0.3, 0.7, 1.0])

@@ -1,13 +1,16 @@
 """The limit of a portrait's turns to the side."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.warp.turn_limit import TurnLimit
-from portraittalk_core.types import HeadPose, MotionPlan, MouthCurves
+from portraittalk_core.types import HeadPose, LandmarkTrack, MotionPlan, MouthCurves
 
 
 def turned(portrait, *angles: tuple[float, float, float]) -> torch.Tensor:
@@ -26,9 +29,19 @@ def test_a_head_turns_no_further_than_it_may_and_that_is_told_once(astronaut, ca
     allowed = turned(astronaut, (3.0, 8.0, 0.0), (4.0, 15.0, 6.0), (-5.0, -15.0, 2.0))
     torch.testing.assert_close(kept, allowed, rtol=0, atol=0.02)
     assert "the head of astronaut is to turn aside by -31.0°" in caplog.text
-    assert "at most 15°, and -15.0° are used" in caplog.text
+    assert "from -15° to 15°, and -15.0° are used" in caplog.text
     limit.limited(asked)
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("aside", "limits"),
+    [(0.0, (-15, 15)), (-5.0, (-15, 15)), (17.5, (-15, 10)), (-30.0, (-5, 11)), (30.0, (-11, 5)), (55.0, (-5, 5))],
+)
+def test_a_portrait_that_looks_aside_turns_less(astronaut, aside, limits):
+    points = canonical_face() * 60 @ rotation_matrix(torch.tensor([[0.0, aside, 0.0]]))[0].T
+    rest = LandmarkTrack.from_px(points[None] + torch.tensor([256.0, 220.0, 0.0]), 512, 512, Fraction(25))
+    assert TurnLimit(replace(astronaut, landmarks=rest)).limits_deg == pytest.approx(limits, abs=0.7)
 
 
 @pytest.mark.parametrize("yaw", [-15.0, 0.0, 15.0])

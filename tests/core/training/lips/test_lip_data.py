@@ -78,6 +78,21 @@ def test_window_shows_a_frame_its_sketches_and_other_frames_of_the_clip(clip):
     assert seen.any() and not seen[: SIDE // 4].any()  # black but for the lips
 
 
+def test_faces_and_lips_come_from_the_frames_that_may_show_them(clip):
+    at_rest = torch.arange(PREPARED_FRAMES) % 10 < 2
+    calm = dataclasses.replace(clip, face_frames=at_rest)
+    windows, everything = LipWindows([calm], SIDE, 5, 12), clip.crops(range(PREPARED_FRAMES))
+    batch = windows.at([(0, 15, 5)], seed=2)
+    for face in batch.faces[0]:
+        (at,) = [n for n, crop in enumerate(everything) if torch.equal(crop, face)]
+        assert at_rest[at] and abs(at - 15) > 2
+    lips = {n for n, crop in enumerate(everything) for x in batch.lips[0] if torch.equal(crop * (x > 0), x)}
+    assert not at_rest[sorted(lips)].all()
+    assert windows.fingerprint() != LipWindows([clip], SIDE, 5, 12).fingerprint()
+    few = dataclasses.replace(clip, face_frames=torch.arange(PREPARED_FRAMES) == 4)
+    assert len(LipWindows([few], SIDE)) == len(LipWindows([clip], SIDE)) - 5  # none around the only one
+
+
 def test_sketches_are_40_ms_apart_at_every_rate(clip):
     """At 50 frames a second two frames lie between, and references stay farther away."""
     fast = dataclasses.replace(clip, fps=2 * FPS)
