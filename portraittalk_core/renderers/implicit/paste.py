@@ -77,14 +77,14 @@ class Paster:
     ) -> None:
         self._picture = check_picture(picture, "the picture to paste into").cpu()
         height, width = picture.shape[:2]
-        self._bounds = left, top, right, bottom = crop.bounds(width, height)
+        mask = feathered_mask(side) if mask is None else check_shape(mask, "M M", "the mask of a paste")
+        self._bounds = left, top, right, bottom = _covered(mask, crop, crop.bounds(width, height))
         self._is_inside = right > left and bottom > top
         self._side, self._match, self._detail = side, match_colour, detail
         if not self._is_inside:
             return
         part = self._picture[top:bottom, left:right].to(device).permute(2, 0, 1)[None]
         self._part = part.float() / 255  # (1, 3, h, w)
-        mask = feathered_mask(side) if mask is None else check_shape(mask, "M M", "the mask of a paste")
         mask = mask.to(device, torch.float32)
         self._size = (bottom - top, right - left)
         self._matrix, shrink = _to_pixels_of(crop, side, left, top)
@@ -126,6 +126,19 @@ class Paster:
         mixed = torch.lerp(self._part.expand_as(new), new, self._alpha)
         pixels = (mixed * 255).add_(0.5).clamp_(0, 255).to(torch.uint8)
         return torch.where(self._alpha == 0, (self._part * 255).round().to(torch.uint8), pixels).permute(0, 2, 3, 1)
+
+
+def _covered(mask: Tensor, crop: FaceCrop, bounds: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of those pixels within `bounds` that a crop's mask (M, M) may reach."""
+    rows, columns = (mask.amax(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if not rows:
+        return (*bounds[:2], *bounds[:2])
+    xs, ys = ((found[0] - 1.0, found[-1] + 1.0) for found in (columns, rows))  # where a bilinear sample sees something
+    corners = torch.tensor([[x, y, 1.0] for x in xs for y in ys], dtype=torch.float64)
+    at = corners @ crop.resized(len(mask)).to_picture.T
+    (left, top), (right, bottom) = at.amin(0).floor().long().tolist(), at.amax(0).ceil().long().tolist()
+    left, top = max(bounds[0], left), max(bounds[1], top)
+    return left, top, max(left, min(bounds[2], right + 1)), max(top, min(bounds[3], bottom + 1))
 
 
 def matched_colours(rendered: Tensor, original: Tensor, ring: Tensor, strength: float) -> tuple[Tensor, Tensor]:

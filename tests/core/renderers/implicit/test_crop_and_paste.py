@@ -129,6 +129,24 @@ def test_a_paste_is_the_masks_mixture():
     assert torch.equal(pasted[:50], picture[:50])
 
 
+@pytest.mark.parametrize(
+    "place", [(slice(20, 23), slice(40, 52)), (slice(2, 62), slice(60, 62)), (slice(0, 0), slice(0, 0))]
+)
+def test_a_small_mask_is_pasted_where_it_lies_in_a_turned_crop(place):
+    picture, angle = scene(), math.radians(25)
+    turn = 0.3 * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    crop = FaceCrop(torch.from_numpy(np.concatenate([turn, [[-30.0], [5.0]]], 1)), 64)
+    mask = torch.zeros(64, 64)
+    mask[place] = 0.8
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    at = turn @ np.stack([x.ravel(), y.ravel()]) + [[-30.0], [5.0]]
+    alpha = map_coordinates(mask.numpy().astype(float), at[::-1], order=1, mode="grid-constant").reshape(x.shape)
+    expected = picture + alpha[..., None] * (255.0 - picture.numpy())
+    pasted = paste(picture, torch.ones(3, 64, 64), crop, mask, match_colour=0.0)
+    assert float((pasted - expected).abs().max()) <= 1
+    assert torch.equal(pasted[alpha == 0], picture[alpha == 0])
+
+
 def test_colours_are_matched_to_the_picture_around_the_edge():
     picture = scene()
     crop = FaceCrop(torch.tensor([[0.5, 0, -60], [0, 0.5, -30]], dtype=torch.float64), 64)
