@@ -114,6 +114,8 @@ def cases(folder: Path) -> Iterator[Case]:
             seen.add(name)
     for command, good in GOOD.items():
         yield from _destroying(command, good, commands.choices[command], folder)
+    yield from _settings_of_stages(commands.choices["train"])
+    yield from _blends()
     yield from (Case(name, words) for listed in (words_of_cases(), words_of_portraits()) for name, words in listed)
 
 
@@ -138,6 +140,22 @@ def _cases_of(command: str, action: argparse.Action, step: int) -> Iterator[Case
         values = TEXTS if action.type in (None, str) and "RATE" not in str(action.metavar) else NUMBERS
         for value in values[::step]:
             yield _case(command, flag, value, ascii(value[:9]))
+
+
+def _settings_of_stages(parser: argparse.ArgumentParser) -> Iterator[Case]:
+    """Every bad settings file in every stage of `train`; that of GOOD has them by its flag."""
+    (stages,) = (action.choices for action in parser._actions if action.dest == "what")  # noqa: SLF001
+    names = [name for name in bad_files()["texts"] if name.endswith(".toml")]
+    for stage in stages:
+        if stage != GOOD["train"]["what"]:
+            yield from (Case(f"train {stage} {name}", ("train", stage, f"--config={name}")) for name in names)
+
+
+def _blends() -> Iterator[Case]:
+    """Bad files as one of the two styles of a blend, a flag with two values."""
+    for name in ("noise.wav", "track.safetensors", "one_tensor.safetensors", "absent.bin", "nonsense", ""):
+        words = ("style", "--blend", name, "lively", "--out=out/o.safetensors")
+        yield Case(f"style --blend {name or 'nothing'}", words)
 
 
 def _flag(action: argparse.Action) -> str:

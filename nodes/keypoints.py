@@ -135,10 +135,9 @@ class KeypointsFromVideo(io.ComfyNode):
         from .bindings.keypoint_extract import extracted
         from .bindings.keypoints import plot_of
 
-        extraction = extracted(keypoint_renderer, fps, (face_index, face_at), on_missing, **watched)
-        track, plot = extraction.keypoints, plot_of(extraction.keypoints)
-        first = convert.to_image([extraction.first])
-        outputs = track, plot, len(track), float(track.fps), extraction.landmarks, first
+        motion = extracted(keypoint_renderer, fps, (face_index, face_at), on_missing, **watched)
+        track, plot = motion.keypoints, plot_of(motion.keypoints)
+        outputs = (track, plot, len(track), float(track.fps), motion.landmarks, convert.to_image([motion.first]))
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(plot, cls=cls))
 
 

@@ -149,6 +149,7 @@ def test_pictures_are_drawn(tmp_path):
         assert min(shown.shape[:2]) > 300 and shown.float().std() > 5
 
 
+@pytest.mark.slow
 def test_command_reads_tracks_and_says_how_motion_follows(tmp_path, capsys, monkeypatch, clips):
     pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")

@@ -58,7 +58,8 @@ def test_a_run_fails_for_every_test_that_is_too_long_and_unmarked(busy, workers)
     assert done.returncode == 1 and "7 passed" in done.stdout
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_says_how_many_it_left_out_and_why(busy, workers):
     done = pytest_of(busy, "-n", workers, "-m", "not slow and not comfy", "-k", "not again")
     assert "Left out: 1 slow, 1 comfy, 1 not asked for." in done.stdout

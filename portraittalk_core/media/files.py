@@ -139,6 +139,17 @@ def _as_text(head: bytes) -> str:
     return "" if any(ord(letter) < 32 and letter not in "\t\n\r\f\x1b" for letter in text) else text
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those that it lies in, where they are not there yet; gives it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with explain_write_errors(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
 def check_writable(path: Path) -> Path:
     """Check that a file can be made at `path`, before long work begins, and return it.
 

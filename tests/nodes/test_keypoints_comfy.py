@@ -79,13 +79,13 @@ def film(comfy) -> tuple[str, tuple[int, int]]:
 
 
 @pytest.fixture
-def graph(portrait_name, short_speech):
+def graph(small_portrait_name, short_speech):
     """A prompt: a portrait that speaks, drawn by keypoints; changes go to the drawing node."""
 
     def make(networks: str = LIVEPORTRAIT, **changes) -> dict:
         drawn = {"keypoint_renderer": ["3", 0], "keypoints": ["5", 0], "portrait": ["1", 0], "audio": ["2", 0]}
         return {
-            "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+            "1": {"class_type": "LoadImage", "inputs": {"image": small_portrait_name}},
             "2": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
             "3": node("LoadKeypointRenderer", networks=networks, precision="fp32"),
             "4": node("AudioToLandmarks", portrait=["1", 0], audio=["2", 0], **MOTION),

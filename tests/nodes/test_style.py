@@ -50,11 +50,11 @@ class Graph(dict):
 
 
 @pytest.fixture(scope="module")
-def talk(comfy, portrait_name, short_speech):
+def talk(comfy, small_portrait_name, short_speech):
     """Runs graphs of styles; gives the landmarks that the portrait speaks with in each of them."""
 
     def run(graph: Graph, styles: dict[str, list | None], more: Graph | None = None) -> dict[str, torch.Tensor]:
-        portrait = graph.add("LoadImage", image=portrait_name)
+        portrait = graph.add("LoadImage", image=small_portrait_name)
         sound, folder = graph.add("LoadAudio", audio=short_speech), uuid.uuid4().hex
         for name, style in styles.items():
             inputs = {"portrait": portrait, "audio": sound, **MOTION} | ({} if style is None else {"style": style})
@@ -110,11 +110,11 @@ def reference_sound(comfy, speech_name) -> str:
 
 
 @pytest.fixture(scope="module")
-def film(portrait_name, reference_sound):
+def film(small_portrait_name, reference_sound):
     """Adds a clip of the portrait that speaks; gives its frames, video, sound and landmarks."""
 
     def add(graph: Graph) -> dict[str, list]:
-        portrait = graph.add("LoadImage", image=portrait_name)
+        portrait = graph.add("LoadImage", image=small_portrait_name)
         sound = graph.add("LoadAudio", audio=reference_sound)
         motion = {**MOTION, "fps": REFERENCE_FPS}
         track = graph.add("PortraitTalkAudioToLandmarks", portrait=portrait, audio=sound, **motion)

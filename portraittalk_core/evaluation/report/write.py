@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...media.csv_line import csv_line
-from ...media.files import atomic_write, explain_write_errors
+from ...media.files import atomic_write, make_folder
 from ..result import plain
 from ..score_report import ScoreReport
 from .page import to_html
@@ -79,8 +79,7 @@ def write_report(report: ScoreReport, out: Path) -> list[Path]:
     makers = {"json": to_json, "csv": to_csv, "html": to_html}
     paths = report_files(out)
     if len(paths) > 1:
-        with explain_write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     for path in paths:
         with atomic_write(path) as part:
             # Excel takes a CSV without a mark for the code page of its country

@@ -43,6 +43,8 @@ class MouthPainter:
         self.palette, self.inside, self.colours_at = palette, inside, colours_at
         self.flat, self.box, self.seam = flat, box, 255 * palette.seam.numpy()[:, None]
         self.closed_line = _closed_line(self.rest)
+        along = self.rest.along.numpy()
+        self.to_axes = np.array([[along[0], -along[1]], [along[1], along[0]]])  # of (x, y), to along and across
         middle = self.rest.axes_of(points[topo.INNER_LIP_TOP])[0]
         self.is_turned = abs(float(middle)) > TURNED * self.rest.width
 
@@ -112,17 +114,17 @@ class MouthPainter:
         """
         unit, head = self.rest.width, pose.head
         # where each pixel would lie on the unmoved head: teeth stay with the skull
-        unmoved = torch.linalg.inv(head[:2])
-        to_axes = torch.stack([self.rest.along, torch.stack([-self.rest.along[1], self.rest.along[0]])], 1)
-        matrix = (unmoved @ to_axes).numpy()
-        offset = ((head[2] @ unmoved + self.rest.origin) @ to_axes).numpy()
+        turn, shift = head[:2].numpy(), head[2].numpy()
+        unmoved = np.array([[turn[1, 1], -turn[0, 1]], [-turn[1, 0], turn[0, 0]]])
+        unmoved /= np.float32(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0])
+        matrix, offset = unmoved @ self.to_axes, (shift @ unmoved + self.rest.origin.numpy()) @ self.to_axes
         x, y = pixels.astype(np.float32).T
         home_u, home_v = (x * matrix[0, axis] + y * matrix[1, axis] - offset[axis] for axis in (0, 1))
         meets = self.closed_line[0] + home_u * (self.closed_line[1] + home_u * self.closed_line[2])
         scale = np.float32(1 / unit)
         down = (home_v - meets) * scale
-        chin = (pose.points[topo.CHIN] - head[2]) @ unmoved - self.chin
-        jaw = float(self.rest.axes_of(chin + self.rest.origin)[1].clamp(min=0)) / unit
+        chin = (pose.points[topo.CHIN].numpy() - shift) @ unmoved - self.chin.numpy()
+        jaw = max(0.0, float(chin @ self.to_axes[:, 1])) / unit
         places = (home_u * scale, down, down - (v - top) * scale, down + (bottom - v) * scale)
         if self.inside is None:
             return self._painted(places, jaw)
@@ -156,7 +158,8 @@ class MouthPainter:
 
 def _open_share(parted: Array, feather: float) -> Array:
     """0..1 how open a mouth is where its lips are `parted` pixels apart."""
-    return np.clip(parted * np.float32(1 / (1.5 * feather)), 0, 1)
+    share = np.maximum(parted * np.float32(1 / (1.5 * feather)), 0)
+    return np.minimum(share, 1, out=share)
 
 
 def _closed_line(rest: Aperture) -> list[float]:

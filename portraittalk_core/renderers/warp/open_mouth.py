@@ -119,7 +119,8 @@ def look_into(sample: Sampler, points_px: Tensor) -> OpenMouth:
     ends = _median_of_three(torch.where(seen, ends, ends[seen].median()))
     heights = top + ends * (bottom - top)
     below = (bottom - heights)[seen].median()
-    if float(below) < SHOWS_BELOW * mouth.width:
+    rim = max(0.0, LEAST_RIM_PX - RIM * mouth.width)  # what a small mouth's lips were cut more, is no inside
+    if float(below) < SHOWS_BELOW * mouth.width + rim:
         return OpenMouth(mouth, _parabola(u, bottom), shows_below=False)
     return OpenMouth(mouth, _parabola(u[seen], heights[seen]), shows_below=True)
 

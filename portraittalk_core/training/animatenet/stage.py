@@ -23,7 +23,7 @@ from ...diffusion.motion_modules import bind_motion, save_motion_modules
 from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
 from ...renderers.animatenet.feature_attention import ControlFeatures, feature_branches
@@ -365,9 +365,7 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
         MissingDependency: diffusers, accelerate or face models are absent.
         OutputError: `config.out` cannot be written.
     """
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    check_writable(config.out / NET_NAME)
+    check_writable(make_folder(config.out) / NET_NAME)
     base = load_sd15(config.checkpoint)
     missing = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
     if missing:

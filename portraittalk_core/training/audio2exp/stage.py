@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from ...errors import InputError
 from ...losses.sync import sync_cosine, sync_loss
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...renderers.implicit.audio2exp.files import save_audio2exp
 from ...renderers.implicit.audio2exp.network import Audio2Exp, Audio2ExpSize
@@ -247,8 +247,7 @@ def train_audio2exp(config: Audio2ExpTraining, on_progress: Progress | None = No
         OutputError: `config.out` cannot be written.
     """
     notify, path = on_progress or (lambda *_: None), config.out / AUDIO2EXP_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
 
     def tick(*_: object) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...face.geometry import mouth_open
-from ...media.files import explain_write_errors
+from ...media.files import make_folder
 from ...media.tensor_file import save_tensors
 from ...renderers.implicit.contract import KeypointModel, Keypoints
 from .squares import fit_square
@@ -93,8 +93,7 @@ def keep_keypoints(
         OutputError: the files cannot be written.
     """
     mark, paths = model_mark(model), []
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for video in videos:
         digest = hashlib.sha256(f"{mark}{video.name}".encode() + video.track.points.contiguous().numpy().tobytes())
         path = folder / f"{digest.hexdigest()[:32]}.safetensors"

@@ -26,7 +26,7 @@ from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
 from ...media.audio import load_speech
-from ...media.files import atomic_write, explain_write_errors
+from ...media.files import atomic_write, explain_write_errors, make_folder
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.resize import resize_picture
@@ -128,8 +128,7 @@ def prepare_videos(
     options, notify = options or PrepareOptions(), on_progress or (lambda *_: None)
     check_range(workers, 1, 256, "workers")
     names = video_names(videos, out, options.layout)
-    with explain_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     results = {name: old for name in names if (old := _finished(videos, out, name, options))}
     num_old, remaining = len(results), [name for name in names if name not in results]
     job = _Job(videos, out, options, make_mesh)
@@ -276,8 +275,7 @@ def _write_marker(job: _Job, result: Prepared) -> Prepared:
     folder = job.out / result.name
     if result.dropped:
         shutil.rmtree(folder, ignore_errors=True)
-        with explain_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     marker = {"mark": _mark(job.videos, result.name, job.options), **asdict(result)}
     _write_text(folder / MARKER, json.dumps(marker, indent=1))
     return result

@@ -25,7 +25,7 @@ from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...layers.attention import AttentionCall
 from ...losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention
@@ -280,9 +280,7 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
         OutputError: `config.out` cannot be written.
     """
     notify = on_progress or (lambda *_: None)
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    check_writable(config.out / ADAPTER_NAME)
+    check_writable(make_folder(config.out) / ADAPTER_NAME)
     base = load_sd15(config.checkpoint)
     missing = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
     if missing:

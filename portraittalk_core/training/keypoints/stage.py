@@ -24,7 +24,7 @@ from ...losses.gan import discriminator_loss, generator_loss
 from ...losses.keypoint_prior import keypoint_prior_loss
 from ...losses.rotation import rotation_loss
 from ...losses.wing import wing_loss
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...renderers.implicit.blocks import coordinate_grid
 from ...renderers.implicit.contract import Keypoints
@@ -291,8 +291,7 @@ def train_keypoints(config: KeypointTraining, on_progress: Progress | None = Non
         OutputError: `config.out` cannot be written.
     """
     path = config.out / RENDERER_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
     videos = read_videos(config.data, 1, None if config.clips is None else read_list(config.clips))
     model = new_renderer(config.size, config.resolution, config.trainer.seed)

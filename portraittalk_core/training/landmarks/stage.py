@@ -20,7 +20,7 @@ from ...engines.landmark_generator.engine import CROP_MARGIN
 from ...engines.landmark_generator.network import WINDOW, LandmarkNet, load_landmark_net, save_landmark_net
 from ...face.lip_points import CONTENT
 from ...face.sketch import draw_sketch
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
@@ -172,8 +172,7 @@ def train_landmarks(config: LandmarkTraining, on_progress: Progress | None = Non
         OutputError: `config.out` cannot be written.
     """
     path = config.out / LANDMARKS_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
 
     def read(names: Path | None) -> tuple[LandmarkWindows, tuple[tuple[str, str], ...]]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
-from ...media.files import atomic_write, explain_write_errors
+from ...media.files import atomic_write, explain_write_errors, make_folder
 from ...media.image import save_picture
 from ...media.made_mark import TRAINED
 from ...progress import Progress
@@ -80,8 +80,7 @@ def train_stage(stage: Stage, config: TrainerConfig, out: Path, on_progress: Pro
             of data that have no size.
         OutputError: `out` cannot be written.
     """
-    with explain_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with _accelerator(config) as accelerator:
         devices = [accelerator.device] if accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

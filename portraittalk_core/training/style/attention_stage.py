@@ -19,7 +19,7 @@ from ...diffusion.schedule import schedule_of
 from ...diffusion.sites import SITES
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...style.attention import FrameStyles
 from ...style.attention_files import BASE, StyleSizes
@@ -145,9 +145,7 @@ def train_style_attention(config: StyleAttentionTraining, on_progress: Progress 
         OutputError: `config.out` cannot be written.
     """
     notify = on_progress or (lambda *_: None)
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    check_writable(config.out / ATTENTION_NAME)
+    check_writable(make_folder(config.out) / ATTENTION_NAME)
     make = _on_sd15 if config.vexpress is None else _on_vexpress
     ready, dropped = make(config, lambda *_: notify(0, config.trainer.steps))
     with ready as stage:

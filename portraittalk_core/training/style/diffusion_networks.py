@@ -17,7 +17,7 @@ from ...diffusion.motion_modules import MotionModules, load_motion_modules, new_
 from ...errors import InputError
 from ...layers.perceiver import HEAD_WIDTH
 from ...layers.temporal import check_frames
-from ...media.files import explain_write_errors
+from ...media.files import make_folder
 from ...media.tensor_file import save_tensors
 from ...renderers.vexpress.audio_projection import AudioProjection, AudioSizes
 from ...renderers.vexpress.kps_guider import KpsGuider
@@ -162,8 +162,7 @@ def save_networks(networks: VExpress, folder: Path, metadata: Mapping[str, str])
     """
     cards = {GUIDER: {GUIDER_POINTS: str(networks.guider_points)}, UNET: {PREDICTION: networks.prediction}}
     files = {}
-    with explain_write_errors(Path(folder)):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(folder))
     for part, name in NETWORKS.items():
         network: nn.Module | MotionModules | None = getattr(networks, name)
         if network is not None:

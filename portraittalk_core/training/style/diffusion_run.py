@@ -12,7 +12,7 @@ from ...diffusion.checkpoint import load_sd15
 from ...diffusion.latents import TinyVae
 from ...diffusion.vae import load_vae
 from ...errors import InputError
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ...speech.encoders import load_speech_encoder
 from ..data.video_clips import VideoData, read_videos
@@ -48,9 +48,7 @@ def train_diffusion(config: DiffusionTraining, on_progress: Progress | None = No
         OutputError: `config.out` cannot be written.
     """
     notify = on_progress or (lambda *_: None)
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    check_writable(config.out / "name")
+    check_writable(make_folder(config.out) / "name")
     stage, dropped = _stage(config, lambda *_: notify(0, config.trainer.steps))
     with stage:
         training = train_stage(stage, config.trainer, config.out, notify)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
 from ...progress import Progress
 from ...style.discriminant import (
@@ -66,8 +66,7 @@ def train_discriminant(config: DiscriminantTraining, on_progress: Progress | Non
     """
     notify = on_progress or (lambda *_: None)
     path = config.out / EXTRACTOR_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
     people = read_motion(config.data, min(config.lengths), config.leave_out)
     real = real_samples(people, min(config.lengths), config.seed)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...losses.style_contrastive import style_contrastive_loss
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
 from ...progress import Progress
 from ...speech.encoders import load_speech_encoder
@@ -205,8 +205,7 @@ def train_style(
 def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:
     notify = on_progress or (lambda *_: None)
     path = config.out / EXTRACTOR_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
     network = starting_network(config)
     stage = ExtractorStage(network, _data(config, lambda *_: notify(0, config.trainer.steps)), config)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...losses.sync import sync_contrastive_loss
-from ...media.files import check_writable, explain_write_errors
+from ...media.files import check_writable, make_folder
 from ...progress import Progress
 from ..data.speech_rows import open_row_encoder, read_rows
 from ..data.video_clips import VideoData, read_list, read_videos
@@ -163,8 +163,7 @@ def train_sync(config: SyncTraining, on_progress: Progress | None = None) -> Syn
         OutputError: `config.out` cannot be written.
     """
     notify, path = on_progress or (lambda *_: None), config.out / SYNC_NAME
-    with explain_write_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     check_writable(path)
     encoder = open_row_encoder(config.hubert)
 

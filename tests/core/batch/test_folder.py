@@ -42,6 +42,7 @@ def holder(tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_second_batch_is_refused_until_the_first_ends_however_it_ends(folder, holder):
     runner = Runner()
     with pytest.raises(InputError, match=rf"another batch makes its results in .*out \(process {holder.pid} on "):

@@ -16,7 +16,14 @@ import pytest
 
 from portraittalk_core.errors import MediaError, OutputError
 from portraittalk_core.media import files
-from portraittalk_core.media.files import PartFile, atomic_write, check_readable, check_writable, open_media
+from portraittalk_core.media.files import (
+    PartFile,
+    atomic_write,
+    check_readable,
+    check_writable,
+    make_folder,
+    open_media,
+)
 
 
 def test_whole_file_appears_at_the_end(tmp_path):
@@ -70,6 +77,13 @@ def test_whole_file_takes_long_names(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="no /dev/null on this system")
+def test_make_folder_makes_all_of_it_and_tells_what_is_in_the_way(tmp_path):
+    assert make_folder(make_folder(tmp_path / "a" / "b")).is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="file"):
+        make_folder(tmp_path / "file" / "b")
+
+
 def test_check_writable_rejects_devices():
     with pytest.raises(OutputError, match="device"):
         check_writable(Path("/dev/null"))

@@ -78,6 +78,7 @@ def toy_clip(seed: int) -> CorpusClip:
     return CorpusClip(mel, mel.mean(1), split_phones(phones, "ipa"), "toy")
 
 
+@pytest.mark.slow
 def test_training_hears_closures_in_clips_it_does_not_know(monkeypatch):
     from portraittalk_core.engines.builtin.mouth_net import measure_mel
 
