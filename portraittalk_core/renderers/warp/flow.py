@@ -81,19 +81,17 @@ def _edges(height: int) -> Iterator[tuple[int, int]]:
 def overlay(planes: Tensor, place: Span, parts: list[tuple[Span, Tensor]]) -> None:
     """Put those (2, h, w) parts of a box that lie in a place, (2, rows, columns) of the same box, into it, in place."""
     for part, values in parts:
-        (top, bottom), (left, right) = (
-            (max(one.start, other.start), min(one.stop, other.stop)) for one, other in zip(place, part, strict=True)
+        rows, columns = (
+            slice(max(one.start, other.start), min(one.stop, other.stop))
+            for one, other in zip(place, part, strict=True)
         )
-        if top < bottom and left < right:
-            inside, of_part = (
-                (
-                    slice(None),
-                    slice(top - rows.start, bottom - rows.start),
-                    slice(left - columns.start, right - columns.start),
-                )
-                for rows, columns in (place, part)
-            )
-            planes[inside] = values[of_part]
+        if rows.start < rows.stop and columns.start < columns.stop:
+            inside, of_part = ((_moved(rows, by[0].start), _moved(columns, by[1].start)) for by in (place, part))
+            planes[(slice(None), *inside)] = values[(slice(None), *of_part)]
+
+
+def _moved(span: slice, by: int) -> slice:
+    return slice(span.start - by, span.stop - by)
 
 
 def _join(spans: list[list[int]], strip: list[int]) -> None:
