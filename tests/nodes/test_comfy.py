@@ -73,9 +73,9 @@ def test_quick_portrait_makes_a_video(comfy, workflow_prompt):
         assert sum(1 for _ in file.decode(video=0)) == frames
 
 
-def test_score_a_video_of_a_video_and_itself_is_one(comfy, workflow_prompt, portrait_name, tmp_path):
+def test_score_a_video_of_a_video_and_itself_is_one(comfy, workflow_prompt, small_portrait_name, tmp_path):
     short = write_wav(tmp_path / "short.wav", 0.3 * np.sin(np.arange(24000) * 0.3) * (np.arange(24000) % 4000 > 1500))
-    prompt = talking(portrait_name, comfy.put_input(short), mouth_gain=1.5) | {
+    prompt = talking(small_portrait_name, comfy.put_input(short), mouth_gain=1.5) | {
         "4": {
             "class_type": "PortraitTalkRenderPortrait",
             "inputs": {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16},
@@ -212,11 +212,11 @@ def given_audio(portrait: str, kind: str) -> dict:
     return talking(portrait, "") | {"2": {"class_type": "GiveAudio", "inputs": {"kind": kind}}}
 
 
-def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name):
+def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, small_portrait_name):
     render_inputs = {"portrait": ["1", 0], "landmarks": ["3", 0], "audio": ["2", 0], "keep_frames": "never", "crf": 16}
     saved = {"video": ["4", 1], "filename_prefix": "six", "format": "auto", "codec": "auto"}
     run = comfy.run(
-        given_audio(portrait_name, "six channels")
+        given_audio(small_portrait_name, "six channels")
         | {
             "4": {"class_type": "PortraitTalkRenderPortrait", "inputs": render_inputs},
             "5": {"class_type": "SaveVideo", "inputs": saved},
@@ -229,9 +229,9 @@ def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name)
     assert "images holds the first one" in run.outputs["4"]["text"][0]
 
 
-def test_save_video_keeps_the_mark_of_made_videos(comfy, portrait_name):
+def test_save_video_keeps_the_mark_of_made_videos(comfy, small_portrait_name):
     drawn = {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
-    prompt = given_audio(portrait_name, "silent")
+    prompt = given_audio(small_portrait_name, "silent")
     for render, save, more in (("4", "5", {}), ("6", "7", {"ai_mark": False})):
         prompt[render] = {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn | more}
         saved = {"video": [render, 1], "filename_prefix": "mark", "format": "auto", "codec": "auto"}
@@ -244,8 +244,8 @@ def test_save_video_keeps_the_mark_of_made_videos(comfy, portrait_name):
         assert ("digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in said) == marked
 
 
-def test_silence_keeps_the_mouth_still(comfy, portrait_name):
-    prompt = given_audio(portrait_name, "silent")
+def test_silence_keeps_the_mouth_still(comfy, small_portrait_name):
+    prompt = given_audio(small_portrait_name, "silent")
     prompt["3"]["inputs"] |= {"head_motion": 0.0, "blink_rate": 0.0}
     prompt["9"]["inputs"]["filename_prefix"] = "silence/t"
     run = comfy.run(prompt)

@@ -132,19 +132,19 @@ def test_what_is_no_place_is_told(index_at, place):
 
 @pytest.mark.comfy
 @pytest.mark.parametrize("kind", ["mask", "box", "numbers"])
-def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, portrait_name, tmp_path, kind):
+def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, tmp_path, kind):
     from skimage.data import astronaut
 
-    two = np.concatenate([astronaut(), astronaut()], 1)
-    Image.fromarray(two).save(tmp_path / "two.png")
-    shown = np.zeros((512, 1024, 3), np.uint8)
-    shown[:, 600:] = 255
+    one = np.asarray(Image.fromarray(astronaut()).resize((256, 256), Image.Resampling.LANCZOS))
+    Image.fromarray(np.concatenate([one, one], 1)).save(tmp_path / "two.png")
+    shown = np.zeros((256, 512, 3), np.uint8)
+    shown[:, 300:] = 255
     Image.fromarray(shown).save(tmp_path / "right.png")
     mask_name = comfy.put_input(tmp_path / "right.png")
     places = {
         "mask": {"class_type": "LoadImageMask", "inputs": {"image": mask_name, "channel": "red"}},
-        "box": {"class_type": "GiveBox", "inputs": {"x": 600, "y": 0, "width": 400, "height": 512}},
-        "numbers": {"class_type": "GiveCorners", "inputs": {"left": 600, "top": 0, "right": 1000, "bottom": 512}},
+        "box": {"class_type": "GiveBox", "inputs": {"x": 300, "y": 0, "width": 200, "height": 256}},
+        "numbers": {"class_type": "GiveCorners", "inputs": {"left": 300, "top": 0, "right": 500, "bottom": 256}},
     }
     motion = {"fps": 8.0, "mouth_gain": 1.0, "head_motion": 0.0, "blink_rate": 0.0, "seed": 0, "face_index": 0}
     motion |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}

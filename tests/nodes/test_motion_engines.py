@@ -70,9 +70,9 @@ def test_engines_are_listed_by_content(comfy, engine_files):
 
 
 @pytest.mark.parametrize("engine", ["built in", "me.safetensors", "lip.safetensors"])
-def test_every_engine_makes_a_track_and_a_plot(comfy, engine_files, portrait_name, speech_name, engine):
+def test_every_engine_makes_a_track_and_a_plot(comfy, engine_files, small_portrait_name, speech_name, engine):
     prefix = f"engine_{engine.split('.')[0].replace(' ', '_')}"
-    run = comfy.run(prompt_with(portrait_name, speech_name, prefix, engine))
+    run = comfy.run(prompt_with(small_portrait_name, speech_name, prefix, engine))
     assert run.status == "success", run.message
     gap = saved_gap(comfy, prefix)
     assert len(gap) == 193  # 7.718 s at 25 fps
@@ -83,21 +83,21 @@ def test_every_engine_makes_a_track_and_a_plot(comfy, engine_files, portrait_nam
 
 @pytest.mark.parametrize("name", ["encoder", "engine.encoder"])
 def test_the_encoder_of_an_engine_is_found_under_its_old_name_too(
-    comfy, object_info, engine_files, portrait_name, speech_name, name
+    comfy, object_info, engine_files, small_portrait_name, speech_name, name
 ):
     """Newer ComfyUI names an input of a list's entry by both; graphs in API format from older ones do not."""
     plain = "encoder" in object_info["PortraitTalkLoadMotionEngine"]["input"].get("optional", {})
     if plain and name == "engine.encoder":
         pytest.skip("this ComfyUI has no lists whose entries have inputs")
-    prompt = prompt_with(portrait_name, speech_name, "encoder", "lip.safetensors")
+    prompt = prompt_with(small_portrait_name, speech_name, "encoder", "lip.safetensors")
     prompt["4"]["inputs"] = {"engine": "lip.safetensors", name: "nowhere.safetensors"}
     run = comfy.run(prompt)
     assert run.status == "error"
     assert "nowhere.safetensors" in run.message
 
 
-def test_gain_points_close_the_mouth_where_they_say(comfy, portrait_name, speech_name):
-    prompt = prompt_with(portrait_name, speech_name, "gain", gain_points="[[3.9, 1], [4, 0]]")
+def test_gain_points_close_the_mouth_where_they_say(comfy, small_portrait_name, speech_name):
+    prompt = prompt_with(small_portrait_name, speech_name, "gain", gain_points="[[3.9, 1], [4, 0]]")
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     gap = saved_gap(comfy, "gain")
@@ -118,10 +118,10 @@ def test_gain_points_close_the_mouth_where_they_say(comfy, portrait_name, speech
         ),
     ],
 )
-def test_a_curve_closes_the_mouth_where_it_says(comfy, object_info, portrait_name, speech_name, kind, inputs):
+def test_a_curve_closes_the_mouth_where_it_says(comfy, object_info, small_portrait_name, speech_name, kind, inputs):
     if kind not in object_info:
         pytest.skip("this ComfyUI has no curves")
-    prompt = prompt_with(portrait_name, speech_name, kind, gain_curve=["6", 0])
+    prompt = prompt_with(small_portrait_name, speech_name, kind, gain_curve=["6", 0])
     prompt["6"] = {"class_type": kind, "inputs": inputs}
     run = comfy.run(prompt)
     assert run.status == "success", run.message
@@ -139,8 +139,8 @@ def test_a_curve_closes_the_mouth_where_it_says(comfy, object_info, portrait_nam
         ("points", "gain point 1 has gain 3"),
     ],
 )
-def test_what_cannot_work_is_told(comfy, engine_files, portrait_name, speech_name, what, message):
-    prompt = prompt_with(portrait_name, speech_name, "bad", what if "/" in what or "." in what else None)
+def test_what_cannot_work_is_told(comfy, engine_files, small_portrait_name, speech_name, what, message):
+    prompt = prompt_with(small_portrait_name, speech_name, "bad", what if "/" in what or "." in what else None)
     if what == "encoded":
         prompt["6"] = {"class_type": "GiveEncodedAudio", "inputs": {"width": 1024}}
         prompt["3"]["inputs"]["audio_encoder_output"] = ["6", 0]

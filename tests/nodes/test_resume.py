@@ -45,7 +45,7 @@ def outputs_of(number: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def graph(comfy, portrait_name, short_speech):
+def graph(comfy, small_portrait_name, short_speech):
     """Makes speech, portrait, motion module → sampler, for so many frames; face and ControlNet would only cost time.
 
     Tiny networks would be through before they are stopped: each call waits.
@@ -59,7 +59,7 @@ def graph(comfy, portrait_name, short_speech):
         return {
             "1": checkpoint(WAIT_S),
             "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a person"}},
-            "10": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+            "10": {"class_type": "LoadImage", "inputs": {"image": small_portrait_name}},
             "12": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
             "11": {
                 "class_type": "PortraitTalkAudioToLandmarks",

@@ -132,12 +132,12 @@ def test_pictures_of_another_film_are_told_of(comfy, dubbed, short_speech):
 
 
 @pytest.mark.parametrize(("scenes", "seen"), [("same", [True] * 4 + [False] * 4), ("all", [True] * 8)])
-def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, portrait_name, tmp_path, scenes, seen):
+def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, small_portrait_name, tmp_path, scenes, seen):
     """The second scene shows somebody else, as large."""
-    Image.fromarray(one_of_six(1, 512).numpy()).save(tmp_path / "other.png")
+    Image.fromarray(one_of_six(1, 256).numpy()).save(tmp_path / "other.png")
     folder = f"scenes_{scenes}"
     prompt = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": small_portrait_name}},
         "3": {"class_type": "LoadImage", "inputs": {"image": comfy.put_input(tmp_path / "other.png")}},
         "4": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 4}},
         "5": {"class_type": "RepeatImageBatch", "inputs": {"image": ["3", 0], "amount": 4}},
@@ -181,11 +181,11 @@ def test_identity_portrait_makes_a_video(comfy, workflow_prompt, short_speech, t
 
 
 @pytest.mark.usefixtures("sd15_weights")
-def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt, portrait_name, short_speech):
+def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt, small_portrait_name, short_speech):
     """Face, its LoRA, ControlNet and motion module together, positive and negative, in two chunks."""
     prompt = with_random_weights(
         workflow_prompt("long_speech"),
-        LoadImage__image=portrait_name,
+        LoadImage__image=small_portrait_name,
         LoadAudio__audio=short_speech,
         PortraitTalkAudioToLandmarks__fps=10.0,
         PortraitTalkAnimateNetControl__window=4,
