@@ -467,8 +467,9 @@ def test_learning_begins_where_it_would_without_lips():
     assert torch.allclose(painted, without.paint(without.encode(references()), batch()), atol=1e-6)
 
 
-def test_training_gives_every_frame_its_own_references_and_gradients_to_every_weight():
-    model, given, whole = LipPriors(LipConfig(**TINY, attention=8)), references(), batch()
+@pytest.mark.parametrize("decoder", ["iplap", "spade"])
+def test_training_gives_every_frame_its_own_references_and_gradients_to_every_weight(decoder):
+    model, given, whole = LipPriors(LipConfig(**TINY, attention=8, decoder=decoder)), references(), batch()
     randomised(model, 4).requires_grad_(True)
     drawn = whole.sketches.flatten(1, 2)
     stacks = (given.pictures, given.sketches, given.lips, given.lip_sketches)
