@@ -69,7 +69,7 @@ WEIGHTS = LipWeights(
     gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0
 )  # a discriminator would take most of the time
 SHEET_FRAMES = 3
-OVER = "its mouth over the warp"
+OVER, OTHERS = "its mouth over the warp", "full, with the next clip's lips"
 WARP, HEADING = "our warp of one frame", ["PSNR dB", "mouth dB", "SSIM", "LMD px"]
 Reader = Callable[["Subject", Sequence[int], Tensor], Tensor]
 
@@ -142,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
         for name, model in models.items():
             scores[name] = score(held_out, by_model(model, 5, 5), reader)
             rows.append([name, *scores[name].cells(), f"{PAPER[name]:.2f}"])
+            if name == "full" and len(held_out) > 1:
+                rows.append([OTHERS, *score(held_out, by_model(model, 5, 5, others_of(held_out)), reader).cells(), "—"])
         rows.append([WARP, *score(held_out, warped, reader).cells(), "—"])
         trained_for = f"{args.steps} steps" if args.lips_file is None else args.lips_file.name
         clips = f"{len(held_out)} held-out clips, {trained_for}"
@@ -217,11 +219,20 @@ def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[
 Painter = Callable[[Subject, Sequence[int]], Tensor]
 
 
-def by_model(model: LipPriors, num_faces: int, num_lips: int) -> Painter:
-    """Paints with a network, through the renderer's contract."""
+def others_of(held_out: Sequence[Subject]) -> dict[Subject, Subject]:
+    """For each clip the next one, of another person on drawn people."""
+    return dict(zip(held_out, (*held_out[1:], held_out[0]), strict=True))
+
+
+def by_model(model: LipPriors, num_faces: int, num_lips: int, lips_of: dict[Subject, Subject] | None = None) -> Painter:
+    """Paints with a network, through the renderer's contract; with lips of the clips in `lips_of`, if given."""
 
     def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
-        features = model.encode(subject.references(num_faces, num_lips))
+        references = subject.references(num_faces, num_lips)
+        if lips_of is not None:
+            other = lips_of[subject].references(1, num_lips)
+            references = dataclasses.replace(references, lips=other.lips, lip_sketches=other.lip_sketches)
+        features = model.encode(references)
         parts = [frames[at : at + AT_ONCE] for at in range(0, len(frames), AT_ONCE)]
         return torch.cat([model.paint(features, subject.batch(part)) for part in parts])
 

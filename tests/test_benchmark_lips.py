@@ -24,7 +24,7 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     pytest.importorskip("kornia")
     for name, value in (
         ("PEOPLE", 1),
-        ("NEW_PEOPLE", 1),
+        ("NEW_PEOPLE", 2),
         ("LENGTH", 24),
         ("NEW_LENGTH", 24),
         ("FACES", (1, 2)),
@@ -37,11 +37,11 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     told = capsys.readouterr().out
     titles = ("parts of the network", "number of references", "number of lip references", "cost of references")
     assert all(title in told for title in titles)
-    assert "our warp of one frame" in told and "full over no sound" in told
+    assert "our warp of one frame" in told and "next clip's lips" in told and "full over no sound" in told
     from PIL import Image
 
     assert Image.open(tmp_path / "lips_sheet.png").size == (
-        3 * 32,
+        2 * 3 * 32,
         5 * 32,
     )  # true, two networks, a mouth over the warp, the warp
 
