@@ -28,7 +28,7 @@ DROPPED = 0.3  # share of what layers add that is left out in training, so that 
 _OPENING, _TUCK, _PRESS = (MOUTH_PARAMETERS.index(name) for name in ("opening", "tuck", "press"))
 
 # probabilities at which lips begin to meet, and meet; at which the lower lip begins to tuck, and is tucked
-MEETING, TUCKING = (0.0, 0.12), (0.2, 0.4)
+MEETING, TUCKING = (0.0, 0.11), (0.2, 0.4)
 APART = 0.45  # of the mouth network's opening: lips that it hears so far apart do not meet, however probable that is
 
 

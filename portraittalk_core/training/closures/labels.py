@@ -13,6 +13,7 @@ from ..mouth.trajectories import Sounds
 FRAME_S = 0.01
 IGNORED = -1  # no class: lips may be closed or open
 AROUND, LEAST_FRAMES, AFTER_SILENCE = 2, 4, 7  # frames beside a stop in which its burst is sought; of a closure
+MOST_FRAMES = 12  # of a closure: before it lies a pause that the aligner took for a part of the stop
 BURST_DB = 6.0  # within two frames: a stop that rises less has none
 CLASS_OF = {symbol: number for number, symbols in enumerate(CLASSES) for symbol in symbols or (SILENCE,)}
 
@@ -41,7 +42,9 @@ def frame_classes(sounds: Sounds, mel: Tensor) -> Tensor:
                 continue
             if previous == SILENCE:
                 first = min(first, burst - AFTER_SILENCE)
-            classes[max(0, min(first, burst - LEAST_FRAMES)) : burst + 1] = STOP
+            first = max(0, min(first, burst - LEAST_FRAMES))
+            classes[first : burst + 1] = STOP
+            classes[first : max(first, burst - MOST_FRAMES)] = IGNORED
             classes[burst + 1 : max(last, burst + 2)] = IGNORED
         elif symbol == "m" and 0 < first <= count:
             classes[first - 1] = NASAL

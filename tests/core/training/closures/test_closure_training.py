@@ -52,6 +52,13 @@ def test_a_stop_between_vowels_is_closed_from_its_own_start():
     assert closed[0] == 40 and abs(closed[-1] - 48) <= 1
 
 
+def test_a_pause_that_an_aligner_took_for_a_part_of_a_stop_has_no_class():
+    classes = frame_classes(spoken(("a", 0, 0.4), ("b", 0.4, 0.8), ("a", 0.8, 1.2)), level(120, (0, 40), (79, 120)))
+    closed = (classes == STOP).nonzero().flatten().tolist()
+    assert abs(closed[-1] - 79) <= 1 and 0.08 <= (closed[-1] - closed[0]) / 100 <= 0.15  # as closures of people last
+    assert (classes[40 : closed[0]] == IGNORED).all()
+
+
 def test_varied_clips_keep_their_classes_in_step():
     sounds = spoken(("a", 0, 1), ("s", 1, 2), ("a", 2, 3))
     mel = level(300, (100, 200)) + torch.randn(300, 80)
