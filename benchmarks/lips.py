@@ -97,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         metavar="N",
         type=int,
-        default=800,
-        help="of each training; 0: open those of --out. The defaults take about 8 minutes of one core",
+        default=1600,
+        help="of each training; 0: open those of --out. The defaults take about 17 minutes of one core",
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
