@@ -16,7 +16,7 @@ PROJECT = SETTINGS["project"]
 
 # of what we need: ComfyUI's own requirements.txt, 0.3.64 to 0.33; torch itself requires jinja2
 FROM_COMFYUI = {"torch", "numpy", "scipy", "pillow", "av", "safetensors", "transformers", "kornia", "einops", "jinja2"}
-COMFYUI_MODULES = {"comfy", "comfy_api", "comfyui_version", "folder_paths", "server"}
+COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfyui_version", "folder_paths", "server"}
 COMMAND_LINE_ONLY = {"rich", "tomli"}  # progress bars and tables; settings of a training, on Python 3.10
 # module: who installs it, where the names differ
 PIP_NAMES = {"PIL": "pillow", "pillow_heif": "pillow-heif", "markupsafe": "jinja2"}

@@ -51,16 +51,16 @@ class PointFiles:
 
         if self.gain_points is not None:
             frames = speech.num_frames(options.fps)
-            curve = gain_curve(_text(self.gain_points, "gain"), frames, options.fps)
+            curve = gain_curve(_text(self.gain_points, "the gain points"), frames, options.fps)
             options = dataclasses.replace(options, gain_curve=curve)
         if self.emotion_points is not None:
-            points = emotion_points(_text(self.emotion_points, "emotion"))
+            points = emotion_points(_text(self.emotion_points, "the emotion points"))
             options = dataclasses.replace(options, emotion_points=tuple(points))
         if self.gaze_points is not None:
-            points = gaze_points(_text(self.gaze_points, "gaze"))
+            points = gaze_points(_text(self.gaze_points, "the gaze points"))
             options = dataclasses.replace(options, gaze_points=tuple(points))
         return options
 
 
 def _text(path: Path, what: str) -> str:
-    return read_text(path, f"the {what} points", "give a JSON file", MAX_POINTS_BYTES)
+    return read_text(path, what, "give a JSON file", MAX_POINTS_BYTES)
