@@ -32,10 +32,10 @@ def speech_of_a_second(comfy) -> str:
 
 
 @pytest.fixture(scope="module")
-def video(comfy, small_portrait_name, speech_of_a_second) -> str:
-    """A second of the speaking portrait, as a file in the input folder."""
+def video(comfy, portrait_name, speech_of_a_second) -> str:
+    """A second of the speaking portrait at its own size: in half of it, a level here and there moves the landmarks."""
     prompt = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": small_portrait_name}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
         "2": {"class_type": "LoadAudio", "inputs": {"audio": speech_of_a_second}},
         "3": {
             "class_type": "PortraitTalkAudioToLandmarks",
