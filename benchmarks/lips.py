@@ -3,6 +3,8 @@
 On drawn people by default, whose clips are trained on and who are others than those that are painted; with `--clips` on
 a folder of `tools/prepare_grid.py`. The full network and the network without alignment (in both readings: no references
 at all, and the mean of unwarped ones), without lips and without sound are trained alike, in the same steps and seeds.
+On drawn people lips and sound are judged where aligned references show no mouths, and alignment where they do: each
+part where what it knows stands in no other place.
 
 A held-out clip's second half is painted through the renderer's contract, on its true landmarks, with references chosen
 from its first half, so that no frame helps itself. PSNR is of the hidden lower halves. LMD is IP-LAP's mean of |dx| and
@@ -64,7 +66,9 @@ PAPER = {"full": 32.93, "no references": 25.42, "unwarped mean": 25.42, "no lips
 FACES, LIPS = (1, 5, 10, 25), (1, 3, 5)  # numbers of references
 LEARNT = 2, 3  # references and lip references of a window that is trained on
 AT_ONCE = 8  # frames that are painted together
-COVERED, ANY = "covered", "any"  # mouths of drawn people's aligned references
+# drawn people's aligned references, and the parts that are judged with them: what those know stands nowhere else there
+COVERED, ANY = "covered", "any"
+JUDGED = {COVERED: ("full", "no lips", "no sound"), ANY: ("full", "no references", "unwarped mean")}
 WEIGHTS = LipWeights(
     gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0
 )  # a discriminator would take most of the time
@@ -114,8 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--references",
         choices=(COVERED, ANY),
-        default=COVERED,
-        help="drawn people's aligned references, in training too: frames whose mouths a glove covers, or any frames",
+        help="drawn people's aligned references, in training too: frames whose mouths a glove covers, or any frames; "
+        "if not given, the first for lips and sound and the second for alignment",
     )
     parser.add_argument("--decoder", choices=DECODERS, default=SPADE_DECODER, help="SPADE blocks of the rendering")
     parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
@@ -128,7 +132,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, paint, and print the tables; 1 if a part is worth nothing."""
     began = time.process_time()
-    with one_torch_thread(), tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
+    given = vars(args)
+    if args.clips is not None or args.lips_file is not None or args.references is not None:
+        worlds = [argparse.Namespace(**{**given, "references": args.references or COVERED})]
+    else:
+        parts = {name: [one for one in args.only if one in judged] for name, judged in JUDGED.items()}
+        worlds = [
+            argparse.Namespace(**{**given, "references": name, "only": only, "out": args.out and args.out / name})
+            for name, only in parts.items()
+            if only
+        ]
+    with one_torch_thread():
+        missed = [measure(world) for world in worlds]
+        show_cost(args.cost)
+    print(f"{time.process_time() - began:.0f} s of processor time")
+    return max(missed)
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Train and paint with references of one kind, and print their tables; 1 if a part is worth nothing."""
+    with tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
         out = args.out or Path(folder)
         train, held_out = subjects(args, out / "crops")
         if args.lips_file is not None:
@@ -147,14 +170,13 @@ def run(args: argparse.Namespace) -> int:
         rows.append([WARP, *score(held_out, warped, reader).cells(), "—"])
         trained_for = f"{args.steps} steps" if args.lips_file is None else args.lips_file.name
         clips = f"{len(held_out)} held-out clips, {trained_for}"
-        show(Table(f"parts of the network: {clips}", ["network", *HEADING, "the paper's PSNR"], rows))
+        kind = f", {args.references} references" if args.clips is None else ""
+        show(Table(f"parts of the network: {clips}{kind}", ["network", *HEADING, "the paper's PSNR"], rows))
         if "full" in models:
             if args.clips is not None:
                 show_groups(models["full"], held_out, films, read_list(args.clips / TRAIN), reader)
             show_numbers(models["full"], held_out, reader)
             save_sheet(models, held_out, (args.out or Path()) / "lips_sheet.png" if args.out else None)
-        show_cost(args.cost)
-        print(f"{time.process_time() - began:.0f} s of processor time")
     return verdict(scores)
 
 

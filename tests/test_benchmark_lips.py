@@ -31,16 +31,18 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
         ("LIPS", (1,)),
     ):
         monkeypatch.setattr(lips if hasattr(lips, name) else lips_subjects, name, value)
-    words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "full", "no sound"]
+    words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "no references", "full", "no sound"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words, "--out", str(tmp_path)])
     assert command.main() in (0, 1)  # two steps teach nothing
     told = capsys.readouterr().out
     titles = ("parts of the network", "number of references", "number of lip references", "cost of references")
     assert all(title in told for title in titles)
-    assert "our warp of one frame" in told and "next clip's lips" in told and "full over no sound" in told
+    assert "our warp of one frame" in told and "next clip's lips" in told
+    assert told.index("covered references") < told.index("full over no sound")  # each part where it alone knows
+    assert told.index("full over no sound") < told.index("any references") < told.index("full over no references")
     from PIL import Image
 
-    assert Image.open(tmp_path / "lips_sheet.png").size == (
+    assert Image.open(tmp_path / "covered" / "lips_sheet.png").size == (
         2 * 3 * 32,
         5 * 32,
     )  # true, two networks, a mouth over the warp, the warp
