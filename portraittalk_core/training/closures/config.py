@@ -13,7 +13,7 @@ LEAST_HOURS = 0.02  # of synthesised speech in all
 
 _LIMITS = (
     ("steps", 1, 1_000_000), ("batch", 1, 4096), ("segment", 50, 10_000), ("width", 1, 4096),
-    ("learning_rate", 1e-7, 1.0), ("weight_decay", 0, 10), ("recorded", 0, 1), ("averaged", 0, 0.9999),
+    ("learning_rate", 1e-7, 1.0), ("weight_decay", 0, 10), ("recorded", 0, 1), ("ema_decay", 0, 0.9999),
     ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 
@@ -28,7 +28,7 @@ class ClosureTrainer:
     width: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
-    averaged: float = 0.99  # share of the weights' running mean that each step keeps; 0: the last step's weights
+    ema_decay: float = 0.99  # share of the averaged weights that every step keeps; 0: the last step's weights
     recorded: float = 0.6  # share of a batch that is recordings of people, where there are some
     seed: int = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ...engines.builtin.closure_net import LABIODENTAL, NASAL, SILENT, STOP, Clo
 from ...engines.builtin.mouth_model import save_closures
 from ...media.files import check_writable
 from ...progress import Progress
+from ..loop.ema import Ema
 from ..mouth.augment import mask_bands
 from ..mouth.speech_corpus import SHARES, CorpusClip, load_corpus, make_corpus
 from .config import ClosureTrainer, ClosureTraining
@@ -86,7 +86,7 @@ def fit_closures(
     sources = [_Pool(part, random) for part in (clips, recordings) if len(part)]
     shares = [1.0] if len(sources) == 1 else [1 - trainer.recorded, trainer.recorded]
     net = ClosureNet(trainer.width).train()
-    mean = copy.deepcopy(net)
+    ema = Ema(dict(net.named_parameters()), trainer.ema_decay, lambda: dict(net.named_buffers()))
     optimizer = torch.optim.AdamW(net.parameters(), trainer.learning_rate, weight_decay=trainer.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, trainer.learning_rate, trainer.steps, pct_start=WARM_UP)
     weights = torch.ones(net.leave.out_channels)
@@ -106,16 +106,11 @@ def fit_closures(
         torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
         optimizer.step()
         schedule.step()
-        _move_mean(mean, net, min(trainer.averaged, step / (step + 10)))
+        ema.update()
         if on_progress:
             on_progress(step, trainer.steps)
-    return mean.eval().requires_grad_(False)
-
-
-def _move_mean(mean: ClosureNet, net: ClosureNet, keep: float) -> None:
-    """Move the running mean of a network's weights towards its newest ones, keeping a share of the mean."""
-    for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
-        old.copy_(torch.lerp(new, old, keep) if new.is_floating_point() else new)
+    net.load_state_dict(ema.averages)
+    return net.eval()
 
 
 class _Pool:
