@@ -46,6 +46,7 @@ PACK = (
 )
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose entries have inputs of their own
 START_S, RUN_S, ANSWER_S = 360, 900, 120  # at most, on a slow and busy machine
+TEXT_MESSAGE = 3  # kind of a binary message of ComfyUI's server: text on a node, which begins with the node's name
 LOG_LINES = 15  # of a server that does not start
 NOT_STARTED = pytest.StashKey[bool]()
 RUNNING = pytest.StashKey["Comfy"]()
@@ -60,6 +61,7 @@ class Run:
     outputs: dict  # node id → what it shows
     progress: list[tuple[str, int, int]] = field(default_factory=list)  # node, value, max
     previews: int = 0
+    texts: list[tuple[str, str]] = field(default_factory=list)  # node, what is shown on it while it runs
     after_interrupt_s: float | None = None  # processor time of the server, divided by the machine's slowness
 
 
@@ -181,7 +183,11 @@ class Comfy:
             async with asyncio.timeout(RUN_S):
                 async for message in ws:
                     if message.type == aiohttp.WSMsgType.BINARY:
-                        run.previews += 1
+                        if int.from_bytes(message.data[:4], "big") == TEXT_MESSAGE:
+                            end = 8 + int.from_bytes(message.data[4:8], "big")
+                            run.texts.append((message.data[8:end].decode(), message.data[end:].decode()))
+                        else:
+                            run.previews += 1
                         continue
                     event = json.loads(message.data)
                     data = event["data"]

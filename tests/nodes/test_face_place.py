@@ -165,8 +165,15 @@ def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, tmp_pa
             "inputs": {"landmarks": ["5", 0], "filename_prefix": f"right_{kind}/b"},
         },
     }
+    if kind == "mask":  # and once with no place given: the first face is taken, which is told on the node
+        prompt["8"] = {"class_type": "PortraitTalkAudioToLandmarks", "inputs": {**motion, **wires}}
+        del prompt["8"]["inputs"]["face_at"]
+        first = {"landmarks": ["8", 0], "filename_prefix": "first/a"}
+        prompt["9"] = {"class_type": "PortraitTalkSaveLandmarks", "inputs": first}
     run = comfy.run(prompt)
     assert run.status == "success", run.message
+    told = [node for node, text in run.texts if "holds 2 faces, and face 0 is taken" in text]
+    assert told == (["8"] if kind == "mask" else [])
     tracks = [load_file(path)["points"] for path in (comfy.base / "output" / f"right_{kind}").iterdir()]
     assert len(tracks) == 2
     for points in tracks:
