@@ -272,7 +272,7 @@ def _train_mouth(args: argparse.Namespace) -> None:
     with ExitStack() as stack:
         folder = args.corpus or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portraittalk_corpus_")))
         with _Stages() as stages:
-            scores = make_mouth(args.out, folder, Recipe(args.hours, training), stages)
+            scores = make_mouth(args.out, folder, Recipe(args.hours, training=training), stages)
     print_table("on speakers that were not heard in training", [_HEADING, *map(_score_row, scores)])
     print(f"The network is in {args.out}")
 

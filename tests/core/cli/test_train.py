@@ -40,6 +40,17 @@ def test_train_leaves_out_a_video_without_a_face_and_says_so(tmp_path, capsys):
     assert "none of the 1 videos" in told
 
 
+def test_train_makes_a_network_from_nothing_with_what_the_flags_say(tmp_path, monkeypatch):
+    recipes = []
+    monkeypatch.setattr(
+        "portraittalk_core.training.mouth.recipe.make_mouth", lambda *given: recipes.append(given[2]) or []
+    )
+    made = ["train", "mouth", "--out", str(tmp_path / "a.safetensors"), "--hours", "0.5", "--steps", "7", "--seed", "3"]
+    assert main(made) == 0
+    (recipe,) = recipes
+    assert (recipe.hours, recipe.neural_hours, recipe.training.steps, recipe.training.seed) == (0.5, 0, 7, 3)
+
+
 @pytest.mark.slow
 def test_train_fits_the_network_to_a_video(astronaut, tmp_path, request, capsys):
     folder = tmp_path / "videos"
