@@ -183,7 +183,7 @@ KINDS = (
     WeightFile(
         "closure network", "portraittalk train closures", "your own", "portraittalk", "under 1 MB",
         ((r"^enter\.weight$", (None, 80, 5)), (r"^leave\.weight$", (18, None, 1))),
-        note="the built-in engine has its own",
+        used=True, engine="embedded", flag="--engine FILE",
     ),
     WeightFile(
         "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...checks import parse_whole
 from ...errors import InputError
@@ -40,18 +41,28 @@ CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
-    """Write a network and its model card, in half precision."""
-    metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
-    metadata["card"] = json.dumps(card, ensure_ascii=False)
+    """Write a network, with the closure network that it has, and its model card, in half precision."""
+    config = {"width": net.width, "outputs": OUTPUTS}
+    _save(net, path, KIND, config if net.closures is None else config | {"closures": net.closures.width}, card)
+
+
+def save_closures(net: ClosureNet, path: Path, card: dict[str, object]) -> None:
+    """Write a closure network and its model card, in half precision."""
+    _save(net, path, CLOSURE_KIND, {"width": net.width}, card)
+
+
+def _save(net: nn.Module, path: Path, kind: str, config: dict[str, object], card: dict[str, object]) -> None:
+    metadata = {"kind": kind, "config": json.dumps(config), "card": json.dumps(card, ensure_ascii=False)}
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
     save_tensors(tensors, path, metadata)
 
 
 def load_mouth(path: Path | None = None) -> MouthNet:
-    """The built-in network, or one that `portraittalk train mouth` wrote.
+    """The built-in network, or one of a user.
 
     Args:
-        path: a .safetensors file; None is the built-in one.
+        path: a file of `portraittalk train mouth`; or of `portraittalk train closures`, which goes with the built-in
+            network unless it holds one; None is the built-in network.
 
     Raises:
         MissingDependency: no such file.
@@ -66,37 +77,29 @@ def load_mouth(path: Path | None = None) -> MouthNet:
 def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
     tensors = read_tensors(path)
     metadata = read_metadata(path)
-    if metadata.get("kind") != KIND:
-        raise InputError(f"{path.name} is not a mouth network; give a file that `portraittalk train mouth` wrote.")
-    return load_strict(MouthNet(_width(metadata, path.name)), tensors, path.name)
-
-
-def _width(metadata: dict[str, str], name: str) -> int:
+    kind, name = metadata.get("kind"), path.name
+    if kind not in (KIND, CLOSURE_KIND):
+        raise InputError(
+            f"{name} is no mouth network and no closure network; give a file that `portraittalk train mouth` or "
+            "`portraittalk train closures` wrote."
+        )
     config = parse_json(metadata.get("config", ""), f"the configuration in {name}", "train the network again")
-    width = config.get("width") if isinstance(config, dict) else None
-    return parse_whole(width, f"the width in {name}", 1, MAX_WIDTH)
+    config = config if isinstance(config, dict) else {}
+    width = parse_whole(config.get("width"), f"the width in {name}", 1, MAX_WIDTH)
+    if kind == CLOSURE_KIND:
+        net = copy.deepcopy(load_mouth())
+        net.closures = load_strict(ClosureNet(width), tensors, name)
+        return net
+    closures = None
+    if "closures" in config:
+        closures = ClosureNet(parse_whole(config["closures"], f"the closures' width in {name}", 1, MAX_WIDTH))
+    return load_strict(MouthNet(width, closures), tensors, name)
 
 
-def save_closures(net: ClosureNet, path: Path, card: dict[str, object]) -> None:
-    """Write a closure network and its model card, in half precision."""
-    metadata = {"kind": CLOSURE_KIND, "config": json.dumps({"width": net.width})}
-    metadata["card"] = json.dumps(card, ensure_ascii=False)
-    tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    save_tensors(tensors, path, metadata)
-
-
-@lru_cache(maxsize=4)
-def load_closures(path: Path = CLOSURES) -> ClosureNet:
-    """The built-in closure network, or one that `portraittalk train closures` wrote.
-
-    Raises:
-        MissingDependency: no such file.
-        InputError: a file of another kind.
-    """
-    tensors, metadata = read_tensors(path), read_metadata(path)
-    if metadata.get("kind") != CLOSURE_KIND:
-        raise InputError(f"{path.name} is not a closure network; give a file that `portraittalk train closures` wrote.")
-    return load_strict(ClosureNet(_width(metadata, path.name)), tensors, path.name)
+@lru_cache(maxsize=1)
+def load_closures() -> ClosureNet:
+    """The built-in closure network."""
+    return load_mouth(CLOSURES).closures
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
@@ -130,12 +133,12 @@ def iterate_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelSt
 
 def _outputs(net: MouthNet, frames: Tensor) -> Tensor:
     with one_torch_thread(), torch.inference_mode():
-        return _closed(net(vocal_tracts(frames)).mean(0), frames)
+        return _closed(net, net(vocal_tracts(frames)).mean(0), frames)
 
 
-def _closed(outputs: Tensor, frames: Tensor) -> Tensor:
-    """(T, 8) outputs with the closures of (≤ 2 T, 80) frames."""
-    closed, tucked = load_closures().closing(frames[None])
+def _closed(net: MouthNet, outputs: Tensor, frames: Tensor) -> Tensor:
+    """(T, 8) outputs of a network with the closures of (≤ 2 T, 80) frames."""
+    closed, tucked = (net.closures or load_closures()).closing(frames[None])
     return with_closures(outputs, closed[0], tucked[0], PRESSED)
 
 
@@ -185,7 +188,7 @@ class LiveMouth:
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
             frames = self._statistics.normalise(self._mel[start:])
-            outputs = _closed(self.net.live(vocal_tracts(frames)).mean(0), frames)
+            outputs = _closed(self.net, self.net.live(vocal_tracts(frames)).mean(0), frames)
         answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._span, self._answered = (self._answered, ready), ready
         return answer

@@ -9,7 +9,7 @@ from ..contract import EngineSpec
 
 SPEC = EngineSpec(
     "embedded",
-    "a mouth network of `portraittalk train mouth`",
+    "a network of `portraittalk train mouth` or `train closures`",
     "builtin.build:build",
     (replace(known_file("portraittalk train mouth", "engine"), needed=False),),
 )

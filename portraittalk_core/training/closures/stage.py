@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...engines.builtin.closure_net import LABIODENTAL, NASAL, SILENT, STOP, ClosureNet
-from ...engines.builtin.mouth_model import save_closures
+from ...engines.builtin.mouth_model import load_mouth, save_closures, save_mouth
 from ...media.files import check_writable
 from ...progress import Progress
+from ...weights.load import read_metadata
 from ..loop.ema import Ema
 from ..mouth.augment import mask_bands
 from ..mouth.speech_corpus import SHARES, CorpusClip, load_corpus, make_corpus
@@ -47,11 +50,12 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
         on_progress: called with recordings aligned and recordings in all, then with steps; may raise to stop.
 
     Raises:
-        InputError: no recording can be used.
-        MissingDependency: a synthesiser, or pocketsphinx for recordings, is not installed.
+        InputError: no recording can be used, or `config.mouth` is of another kind.
+        MissingDependency: a synthesiser, or pocketsphinx for recordings, is not installed; no file `config.mouth`.
         OutputError: `config.out` cannot be written.
     """
     check_writable(config.out)
+    mouth = None if config.mouth is None else copy.deepcopy(load_mouth(config.mouth))
     seed, shards = config.trainer.seed, []
     for hours, neural in ((config.hours, False), (config.neural_hours, True)):
         if hours:
@@ -63,7 +67,12 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
         "clips": len(clips), "recordings": len(recordings), "synthesisers": SHARES,
         **dataclasses.asdict(config.trainer),
     }  # fmt: skip
-    save_closures(net, config.out, card)
+    if mouth is None:
+        save_closures(net, config.out, card)
+    else:
+        mouth.closures = net
+        of_mouth = json.loads(read_metadata(config.mouth).get("card", "{}"))
+        save_mouth(mouth, config.out, {"mouth": of_mouth, "closures": card})
     return ClosureResult(config.out, len(clips), len(recordings))
 
 

@@ -3,11 +3,13 @@ import torch
 from made_voice import made_voice
 from safetensors.torch import save_file
 
-from portraittalk_core.engines.builtin.mouth_model import save_mouth
+from portraittalk_core.engines.builtin.closure_net import STOP, ClosureNet
+from portraittalk_core.engines.builtin.mouth_model import save_closures, save_mouth
 from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.engines.contract import EngineFiles, listening_to, whole_track
 from portraittalk_core.engines.registry import find_engines, open_engine
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.speech.encoders import features_from_tensor
 from portraittalk_core.types import Speech
@@ -28,6 +30,18 @@ def test_a_fitted_mouth_network_is_an_engine(tmp_path, astronaut):
     assert len(track) == 25
     own = whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions())
     assert (track.points - own.points).abs().max() > 1e-4  # another network, another mouth
+
+
+def test_a_closure_network_is_an_engine_with_the_mouth_network_in_the_box(tmp_path, astronaut):
+    torch.manual_seed(1)
+    path = tmp_path / "closures.safetensors"
+    net = ClosureNet(8).eval().requires_grad_(False)
+    net.leave.bias[STOP] = 20  # closed lips everywhere
+    save_closures(net, path, {})
+    speech = Speech(made_voice(1.0))
+    tracks = [whole_track(open_engine(f), speech, astronaut.landmarks) for f in (EngineFiles(path), None)]
+    gap, own = (track.points[:, INNER_LOWER_LIP, 1] - track.points[:, INNER_UPPER_LIP, 1] for track in tracks)
+    assert gap.mean() < own.mean()
 
 
 def test_a_checkpoint_of_another_family_is_named(tmp_path):

@@ -122,6 +122,16 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     ("closure network", {"enter.weight": (64, 80, 5), "leave.weight": (18, 64, 1)}),
+    (
+        "mouth network",
+        {
+            "enter.weight": (96, 80, 5),
+            "early.weight": (8, 96, 1),
+            "late.weight": (8, 96, 1),
+            "closures.enter.weight": (64, 80, 5),
+            "closures.leave.weight": (18, 64, 1),
+        },
+    ),
     ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (8, 96, 1), "late.weight": (8, 96, 1)}),
     (
         "speech encoder",

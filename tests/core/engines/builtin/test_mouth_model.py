@@ -12,6 +12,7 @@ from portraittalk_core.engines.builtin.mouth_model import (
     load_closures,
     load_mouth,
     run_mouth,
+    save_closures,
     save_mouth,
 )
 from portraittalk_core.engines.builtin.mouth_net import (
@@ -127,6 +128,36 @@ def test_network_survives_its_file(net, tmp_path):
     loaded = load_mouth(tmp_path / "a.safetensors")
     mel = torch.randn(1, 100, 80)
     torch.testing.assert_close(loaded(mel), net(mel), rtol=0, atol=0.02)  # half precision
+
+
+@pytest.fixture
+def closures() -> closure_net.ClosureNet:
+    """A closure network that hears closed lips everywhere."""
+    net = closure_net.ClosureNet(8).eval().requires_grad_(False)
+    net.leave.weight.zero_()
+    net.leave.bias.copy_(torch.eye(len(closure_net.CLASSES))[closure_net.STOP] * 20)
+    return net
+
+
+def test_a_file_of_closures_goes_with_the_network_in_the_box(closures, tmp_path):
+    save_closures(closures, tmp_path / "c.safetensors", {})
+    mel = torch.randn(200, 80) * 10 - 40
+    statistics = measure_mel(mel)
+    ours, other = (run_mouth(load_mouth(path), [mel], statistics) for path in (None, tmp_path / "c.safetensors"))
+    torch.testing.assert_close(other[:, 0], ours[:, 0])  # the same opening
+    narrow = ours[:, 0] < 0.1
+    assert narrow.any() and (other[narrow, 6] >= PRESSED[1] - 1e-3).all()  # and lips that meet wherever they may
+    assert load_mouth().closures is None  # what is in the box stays as it is
+
+
+def test_a_mouth_network_keeps_closures_of_its_own_in_its_file(closures, tmp_path):
+    net = MouthNet(8, closures).eval()
+    save_mouth(net, tmp_path / "both.safetensors", {})
+    loaded, mel = load_mouth(tmp_path / "both.safetensors"), torch.randn(1, 100, 80)
+    torch.testing.assert_close(loaded(mel), net(mel), rtol=0, atol=0.02)  # half precision
+    assert float(loaded.closures.closing(mel)[0].min()) > 0.99
+    said = LiveMouth(loaded).push(torch.randn(32_000) * 0.1)
+    assert (said[:, 6] >= torch.where(said[:, 0] <= 0, PRESSED[1] - 1e-3, PRESSED[0])).all()
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,8 @@ import torch
 from scipy.io import wavfile
 
 from portraittalk_core.engines.builtin.closure_net import CLASSES, LABIODENTAL, NASAL, SILENT, STOP
+from portraittalk_core.engines.builtin.mouth_model import load_mouth, save_mouth
+from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.training.closures import recordings, stage
 from portraittalk_core.training.closures.config import ClosureTrainer, load_closure_config
@@ -16,6 +19,7 @@ from portraittalk_core.training.closures.vary import varied
 from portraittalk_core.training.mouth.phones import SOUNDS
 from portraittalk_core.training.mouth.speech_corpus import CorpusClip
 from portraittalk_core.training.mouth.trajectories import Phone, Sounds, split_phones
+from portraittalk_core.weights.load import read_metadata
 
 QUIET_DB, LOUD_DB = -60.0, -20.0
 
@@ -135,6 +139,24 @@ def test_recordings_are_aligned_by_the_words_beside_them(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     with pytest.raises(MissingDependency, match="pip install pocketsphinx"):
         recordings.aligned_recordings(tmp_path)
+
+
+@pytest.mark.parametrize("with_mouth", [False, True])
+def test_a_training_writes_what_the_engine_opens(tmp_path, monkeypatch, with_mouth):
+    monkeypatch.setattr(stage, "POOL", 4)
+    monkeypatch.setattr(stage, "make_corpus", lambda *_: [])
+    monkeypatch.setattr(stage, "load_corpus", lambda _: [toy_clip(0)])
+    save_mouth(MouthNet(8), tmp_path / "me.safetensors", {"data": "mine"})
+    (tmp_path / "c.toml").write_text(
+        'out = "c.safetensors"\ncorpus = "corpus"\n' + 'mouth = "me.safetensors"\n' * with_mouth
+        + "[trainer]\nsteps = 1\nbatch = 1\nwidth = 4\nema_decay = 0\n", encoding="utf-8"
+    )  # fmt: skip
+    result = stage.train_closures(load_closure_config(tmp_path / "c.toml"))
+    opened = load_mouth(result.closures)
+    assert (opened.closures.width, opened.width) == (4, 8 if with_mouth else load_mouth().width)
+    card = json.loads(read_metadata(result.closures)["card"])
+    assert (card["mouth"] if with_mouth else {"data": "mine"}) == {"data": "mine"}
+    assert (card["closures"] if with_mouth else card)["steps"] == 1
 
 
 @pytest.mark.parametrize(
