@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import __version__
 from ..cache_key import cache_key, file_digest
 from ..engines.contract import MotionEngine
+from ..engines.options import engine_files, option_kinds, unused_columns
 from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
 from ..evaluation.evaluate import evaluate
@@ -204,13 +205,18 @@ class JobRunner:
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         return motion, {
-            "engine": engine_in_style(self._engine, _style(job)),
+            "engine": engine_in_style(self._engine(job), _style(job)),
             "renderer": self._renderer(job),
             "style": _style(job),
             "sound": summed_sounds(list(filter(None, _sounds(job))), at_most_s) if job.also else _sound(job),
             "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
             "callbacks": Callbacks(on_progress),
         }
+
+    def _engine(self, job: BatchJob) -> MotionEngine:
+        """The job's engine, shared by consecutive jobs with equal engine files and options."""
+        columns, given = columns_of(*option_kinds()), {**job.options, **job.files}
+        return self._opened_engine(tuple(sorted((c, given[c]) for c in columns if c in given)))
 
     def _renderer(self, job: BatchJob) -> Renderer:
         """The job's renderer, shared by consecutive jobs with equal renderer options."""
@@ -241,9 +247,16 @@ class JobRunner:
     def _opened(self, renderer: str, options: tuple[tuple[str, object], ...]) -> Renderer:
         return open_renderer(renderer, **dict(options))
 
-    @functools.cached_property
-    def _engine(self) -> MotionEngine:
-        return open_engine()
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _opened_engine(self, given: tuple[tuple[str, object], ...]) -> MotionEngine:
+        files = engine_files(dict(given))
+        engine = open_engine(files)
+        if unused := unused_columns(files, engine):
+            raise InputError(
+                f"{' and '.join(unused)} cannot be used with the engine {engine.name}; leave it out, or give its "
+                "file in the column engine"
+            )
+        return engine
 
     @functools.cached_property
     def _face_encoder(self) -> FaceEncoder | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..checks import abbreviated
+from ..engines.options import option_kinds
 from ..errors import InputError
 from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
@@ -38,8 +39,8 @@ NEEDED = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("gener
 STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
 SOURCES = {TALK: PORTRAIT, DUB: FILM}  # what a job's renderer draws
 KINDS = {
-    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles),
-    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles),
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles, *option_kinds()),
+    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions, PointFiles, *option_kinds()),
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a job that draws, the renderer's are, too
 OF_PORTRAITS = (*OF_THE_FILM, *columns_of(PointFiles))  # columns that a film has no use for

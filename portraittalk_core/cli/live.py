@@ -38,15 +38,17 @@ def live(args: argparse.Namespace) -> None:
         raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
     live_options = options_from(args, LiveOptions)
     options = options_from(args, PointFiles).read_into(options)
+    from ..engines.builtin.mouth_model import load_mouth
     from ..media.live_video import open_live_output
     from ..pipelines.live import live as run_live
 
+    load_mouth(args.engine)  # loaded now, so that a wrong file is told before a window opens
     portrait, sound = portrait_from(args), _sound(args)
     height, width = portrait.picture.shape[:2]
     output = open_live_output(live_options.output, width, height, options.fps, live_options.port)
     try:
         print(f"showing {portrait.source} in {output.where}; Ctrl-C ends it", flush=True)
-        print(run_live(portrait, sound, output.show, options).text)
+        print(run_live(portrait, sound, output.show, options, network=args.engine).text)
     finally:
         output.close()
 
@@ -73,6 +75,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
     motion = parser.add_argument_group("motion")
     add_options(motion, MotionOptions)
     add_options(motion, PointFiles, skip=("gain_points",))
+    network = "your own network of `train mouth` or `train closures`; if not given, the built-in one"
+    add_file(motion, "--engine", "FILE", network, False)
     add_style(parser)
     add_face(parser)
 

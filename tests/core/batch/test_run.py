@@ -24,6 +24,8 @@ from portraittalk_core.batch.jobs import BatchSettings, JobRunner, Outcome
 from portraittalk_core.batch.manifest import read_manifest
 from portraittalk_core.batch.plan import BatchPlan
 from portraittalk_core.batch.run import COLUMNS, BatchOptions, run_batch
+from portraittalk_core.engines.builtin.closure_net import ClosureNet
+from portraittalk_core.engines.builtin.mouth_model import save_closures
 from portraittalk_core.errors import InputError, MissingDependency, OutputError
 from portraittalk_core.renderers import registry
 from portraittalk_core.types import Speech
@@ -197,6 +199,36 @@ def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
     assert "a dub job has no option 'head_motion'" in reasons
     assert "film_end must be one of cut, hold, loop, ping-pong" in reasons and "names no video" in reasons
     assert "a.wav has no sound track 2" in reasons
+
+
+def test_each_job_speaks_by_the_engine_of_its_column(tmp_path, monkeypatch):
+    made = []
+
+    def talk(_portrait, _speech, out, _motion, *, engine, **_more):
+        made.append((out.name, engine.name, engine.network))
+        out.write_bytes(b"video")
+
+    for name in ("load_picture", "find_portrait", "load_speech"):
+        monkeypatch.setattr(batch_jobs, name, lambda *_, **__: None)
+    monkeypatch.setattr(batch_jobs, "talk", talk)
+    monkeypatch.setattr(JobRunner, "_mesh", None)
+    for name in ("me.png", "a.wav"):
+        (tmp_path / name).write_bytes(name.encode())
+    save_closures(ClosureNet(4), tmp_path / "mine.safetensors", {})
+    columns = "job,out,portrait,speech,engine,encoder,joyvasa_steps"
+    rows = ["talk,own,me.png,a.wav,,,", "talk,mine,me.png,a.wav,mine.safetensors,,", "talk,wrong,me.png,a.wav,a.wav,,"]
+    rows += ["talk,absent,me.png,a.wav,none.pt,,", "talk,unused,me.png,a.wav,mine.safetensors,a.wav,30"]
+    path = manifest(tmp_path, *rows, columns=columns)
+    result = run(path, JobRunner(BatchSettings(tmp_path / "out")))
+    assert (result.done, result.failed) == (2, 3)
+    network = tmp_path / "mine.safetensors"
+    assert made == [("own.mp4", "embedded", None), ("mine.mp4", "embedded", network)]
+    reasons = " ".join(row["reason"] for row in table(tmp_path))
+    assert "a.wav is not a motion engine" in reasons and "the engine" in reasons and "none.pt does not exist" in reasons
+    assert "encoder and joyvasa_steps cannot be used with the engine embedded" in reasons
+    save_closures(ClosureNet(4), network, {"trained": "again"})
+    assert run(path, JobRunner(BatchSettings(tmp_path / "out"))).done == 1  # what was made with the file before
+    assert [name for name, *_ in made[2:]] == ["mine.mp4"]
 
 
 def test_a_renderer_from_outside_is_a_manifest_column(tmp_path, astronaut):

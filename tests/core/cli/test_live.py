@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from portraittalk_core.cli.main import main
+from portraittalk_core.engines.builtin.closure_net import ClosureNet
+from portraittalk_core.engines.builtin.mouth_model import save_closures
 
 ROOT = Path(__file__).parents[3]
 PORTRAIT, SPEECH = ROOT / "samples" / "portrait.jpg", ROOT / "samples" / "speech.wav"
@@ -18,6 +20,7 @@ PORTRAIT, SPEECH = ROOT / "samples" / "portrait.jpg", ROOT / "samples" / "speech
     [
         (["--stdin", "--speech", str(SPEECH)], "--speech and --stdin are two sounds"),
         (["--offset-ms", "-40", "--stdin"], "--offset-ms must be at least 0 here, but is -40"),
+        (["--stdin", "--engine", str(SPEECH)], "speech.wav cannot be read as a weight file"),
         (["--output", "x.mp4", "--stdin"], '"window", "http" or a video device'),
         (["--output", "http", "--port", "70000", "--stdin"], "--port must lie between 0 and 65535"),
         (["--output", "http", "--port", "0", "--microphone", "no_such_card"], "the microphone no_such_card"),
@@ -37,7 +40,7 @@ def test_what_cannot_be_used_is_told(capsys, flags, message):
 )
 def test_points_over_time_are_read(monkeypatch, tmp_path, flag, text, name, expected):
     given = []
-    monkeypatch.setattr("portraittalk_core.pipelines.live.live", lambda *args: given.append(args[3]) or Report)
+    monkeypatch.setattr("portraittalk_core.pipelines.live.live", lambda *args, **_: given.append(args[3]) or Report)
     monkeypatch.setattr("portraittalk_core.cli.live._sound", lambda _: ())
     points = tmp_path / "points.json"
     points.write_text(text)
@@ -46,6 +49,15 @@ def test_points_over_time_are_read(monkeypatch, tmp_path, flag, text, name, expe
         == 0
     )
     assert tuple(map(tuple, getattr(given[0], name))) == expected
+
+
+def test_a_trained_network_is_used(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr("portraittalk_core.pipelines.live.live", lambda *_, network: given.append(network) or Report)
+    save_closures(ClosureNet(4), tmp_path / "c.safetensors", {})
+    words = ["live", "--portrait", str(PORTRAIT), "--speech", str(SPEECH), "--output", "http", "--port", "0"]
+    assert main([*words, "--engine", str(tmp_path / "c.safetensors")]) == 0
+    assert given == [tmp_path / "c.safetensors"]
 
 
 class Report:
