@@ -150,7 +150,7 @@ class AnimateStage(SingleLossStage):
     def batch(self, step: int, part: int) -> ClipBatch:
         """The clips of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         settings = {"references": False, "previous": self.config.previous}
         return self.data.batch(number, self.config.batch_clips, trainer.seed, self.config.resolution, **settings)
 

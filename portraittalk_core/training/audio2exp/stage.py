@@ -147,7 +147,7 @@ class Audio2ExpStage:
     def batch(self, step: int, part: int) -> Heard:
         """The windows of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         side = self.frozen.renderer.input_size
         return self.data.batch(number, trainer.batch_size, trainer.seed, side, self.config.other_audio)
 

@@ -160,7 +160,7 @@ class IdentityStage(SingleLossStage):
     def batch(self, step: int, part: int) -> FaceBatch:
         """The pictures of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         config = self.config
         return self.data.batch(number, trainer.batch_size, trainer.seed, config.resolution, config.references)
 

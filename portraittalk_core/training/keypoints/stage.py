@@ -32,7 +32,7 @@ from ...renderers.implicit.facevid2vid.model import FaceVid2Vid
 from ...renderers.implicit.files import open_keypoint_model
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
-from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
+from ..loop.adversarial import DISCRIMINATOR, AdversarialStage, adversarial_trainables, new_discriminator
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
@@ -50,7 +50,7 @@ ADDED_WEIGHTS = ("guide", "flow", "lips", "eyes")
 LAYOUT = "face-vid2vid-15"
 
 
-class KeypointStage:
+class KeypointStage(AdversarialStage):
     """A keypoint renderer's stage.
 
     Args:
@@ -60,14 +60,13 @@ class KeypointStage:
     """
 
     def __init__(self, model: FaceVid2Vid, data: FramePairs, config: KeypointTraining) -> None:
-        self.model, self.data, self.config = model.float().train().requires_grad_(True), data, config
-        self.picture_losses = PictureLosses(config)
         judges = config.weights.gan and config.learn != "keypoints"
-        self.discriminator = discriminator_of(config) if judges else None
+        discriminator = discriminator_of(config) if judges else None
+        super().__init__(model.float().train().requires_grad_(True), PictureLosses(config), discriminator)
+        self.data, self.config = data, config
         self.fixed = (model.kp_detector, model.he_estimator) if config.learn == "pictures" else ()
         for network in self.fixed:
             network.eval().requires_grad_(False)
-        self._device = torch.device("cpu")
 
     def optimizers(self) -> dict[str, Trainable]:
         """The renderer's, and the discriminator's if there is one."""
@@ -96,18 +95,10 @@ class KeypointStage:
         """Driving frames."""
         return len(self.data)
 
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to a device; the weights stay float32."""
-        self._device = device
-        self.model.to(device)
-        self.picture_losses.to(device)
-        if self.discriminator is not None:
-            self.discriminator.to(device)
-
     def batch(self, step: int, part: int) -> PairBatch:
         """The pairs of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
 
     def losses(self, batch: PairBatch, context: StepContext) -> Iterator[Loss]:
@@ -123,12 +114,10 @@ class KeypointStage:
         if self.config.learn != "keypoints":
             generated, flow = self._rendered(batch, source, placed)
             terms |= flow
-            terms |= self.picture_losses(generated, batch.driving, batch.regions)
+            terms |= self.losses_of(generated, batch.driving, batch.regions)
             if self.discriminator is not None:
                 terms |= self._adversarial_terms(generated, batch.driving)
-        weights = self.config.weights
-        total = sum(getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name))
-        yield Loss(GENERATOR, total, {name: float(value.detach()) for name, value in terms.items()})
+        yield self.generator_loss(terms, self.config.weights)
         if self.discriminator is not None and generated is not None:
             judged = [self._judgements(pictures) for pictures in (batch.driving, generated.detach())]
             yield Loss(

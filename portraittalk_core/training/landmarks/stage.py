@@ -95,7 +95,7 @@ class LandmarkStage:
     def batch(self, step: int, part: int) -> LandmarkBatch:
         """The windows of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         return self.windows.batch(number, trainer.batch_size, trainer.seed)
 
     def losses(self, batch: LandmarkBatch, context: StepContext) -> Iterator[Loss]:

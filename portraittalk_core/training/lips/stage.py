@@ -28,7 +28,7 @@ from ...renderers.lip.model_base import masked_half
 from ...renderers.lip.sizes import IPLAP_DECODER
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
-from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
+from ..loop.adversarial import DISCRIMINATOR, AdversarialStage, adversarial_trainables, new_discriminator
 from ..loop.optimizers import OptimizerOptions
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
@@ -47,7 +47,7 @@ NO_ALIGNMENT = ("align", "align-mean")  # ablations without anything that a warm
 SHOWN = 4
 
 
-class LipStage:
+class LipStage(AdversarialStage):
     """The lip renderer's stage.
 
     Args:
@@ -61,14 +61,14 @@ class LipStage:
         self, model: LipPriors, windows: LipWindows, config: LipTraining, losses: LipPictureLosses | None = None
     ) -> None:
         self._begins = None if (config.start or config.alignment) is None else model_mark(model)
-        self.model, self.windows, self.config = model.float().train().requires_grad_(True), windows, config
-        if config.freeze_alignment:
-            model.alignment.requires_grad_(False)
-        self.losses_of = losses or LipPictureLosses(config, model.size)
+        self.windows, self.config = windows, config
         sizes = {"width": config.discriminator_width, "num_scales": config.discriminator_scales}
         options = DiscriminatorOptions(**sizes)
-        self.discriminator = new_discriminator(options, config.trainer.seed) if config.weights.gan else None
-        self._device = torch.device("cpu")
+        discriminator = new_discriminator(options, config.trainer.seed) if config.weights.gan else None
+        losses = losses or LipPictureLosses(config, model.size)
+        super().__init__(model.float().train().requires_grad_(True), losses, discriminator)
+        if config.freeze_alignment:
+            model.alignment.requires_grad_(False)
         self.warmup = self._warmup_steps()
 
     def _warmup_steps(self) -> int:
@@ -98,18 +98,10 @@ class LipStage:
         """Frames that can be painted."""
         return len(self.windows)
 
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to a device; the weights stay float32."""
-        self._device = device
-        self.model.to(device)
-        self.losses_of.to(device)
-        if self.discriminator is not None:
-            self.discriminator.to(device)
-
     def batch(self, step: int, part: int) -> LipWindowBatch:
         """The windows of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         return self.windows.batch(number, trainer.batch_size, trainer.seed)
 
     def losses(self, batch: LipWindowBatch, context: StepContext) -> Iterator[Loss]:
@@ -121,9 +113,7 @@ class LipStage:
         terms = {} if is_fixed else self._warp_terms(made.aligned, target)
         if context.step > self.warmup:
             terms |= self._picture_terms(made.picture, target, batch.mouths)
-        weights = self.config.weights
-        total = sum(getattr(weights, name) * value for name, value in terms.items())
-        yield Loss(GENERATOR, total, {name: float(value.detach()) for name, value in terms.items()})
+        yield self.generator_loss(terms, self.config.weights)
         if self.discriminator is not None:
             real, fake = (self.discriminator(pictures).logits for pictures in (target, made.picture.detach()))
             yield Loss(DISCRIMINATOR, discriminator_loss(real, fake, "lsgan"))

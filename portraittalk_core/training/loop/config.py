@@ -43,6 +43,15 @@ class TrainerConfig(OptimizerOptions):
         "steps", help="what save_every, sample_every, milestones and warmup are counted in", choices=UNITS
     )
 
+    def batch_number(self, step: int, part: int) -> int:
+        """Number of a batch, counted from 0 over all steps.
+
+        Args:
+            step: from 1.
+            part: of the step, from 0.
+        """
+        return (step - 1) * self.gradient_accumulation + part
+
     def settings(self) -> dict[str, object]:
         """Settings that a resumed run must share."""
         first = {field.name: field.default for field in dataclasses.fields(TrainerConfig)}

@@ -134,7 +134,7 @@ class StyleStage(SingleLossStage, ABC):
     def batch(self, step: int, part: int) -> StyledBatch:
         """The clips of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         side = self.config.resolution
         return self.data.batch(number, trainer.batch_size, trainer.seed, side, self.sees_references)
 

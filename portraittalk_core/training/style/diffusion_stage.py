@@ -131,7 +131,7 @@ class DiffusionStage(SingleLossStage):
     def batch(self, step: int, part: int) -> ReferredBatch:
         """The clips of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         clips = self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
         return self._referred(clips, np.random.default_rng([trainer.seed, 4, number]))
 

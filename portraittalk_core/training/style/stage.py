@@ -100,7 +100,7 @@ class ExtractorStage(SingleLossStage):
     def batch(self, step: int, part: int) -> StyleBatch:
         """The clips of a step's part."""
         config, trainer = self.config, self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         return style_batch(self.data, number, trainer.batch_size, config.clips, config.frames, trainer.seed)
 
     def loss(self, batch: StyleBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

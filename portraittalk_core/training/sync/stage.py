@@ -87,7 +87,7 @@ class SyncStage:
     def batch(self, step: int, part: int) -> WindowBatch:
         """The windows of a step's part."""
         trainer = self.config.trainer
-        number = (step - 1) * trainer.gradient_accumulation + part
+        number = trainer.batch_number(step, part)
         return sync_batch(self.windows, number, trainer.batch_size, trainer.seed, self.config.negatives)
 
     def losses(self, batch: WindowBatch, context: StepContext) -> Iterator[Loss]:
