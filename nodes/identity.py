@@ -8,7 +8,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.identitynet.options import PRESETS, IdentityNetOptions
 from .bindings import paths
 from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
-from .widgets import ai_mark_widget, crf_widget, marked, widget
+from .widgets import ai_mark_widget, crf_widget, keep_frames_widget, marked, widget
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -130,10 +130,7 @@ class IdentityNetSampler(io.ComfyNode):
                 ),
                 widget(IdentityNetOptions, "width", step=8, tooltip="Of the frames, from landmarks."),
                 widget(IdentityNetOptions, "height", step=8, tooltip="Of the frames, from landmarks."),
-                io.Combo.Input(
-                    "keep_frames", options=["auto", "always", "never"], default="auto",
-                    tooltip="Give all frames as IMAGE and LATENT too: auto does up to 300 frames and 2 GB of memory.",
-                ),
+                keep_frames_widget("IMAGE and LATENT"),
                 *_advanced_inputs(),
             ],
             outputs=[

@@ -10,9 +10,18 @@ from .bindings import convert, convert_audio
 from .bindings.film_sound import KEEP, keep_sound_widget, with_film_sound
 from .bindings.progress import Progress, show_text
 from .bindings.temp_video import new_temp_video, temp_video
-from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, face_at_input, schema
-from .video import FEW_FRAMES, FrameBuffer
-from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
+from .sockets import (
+    ESSENTIALS,
+    KeypointRenderer,
+    Keypoints,
+    Landmarks,
+    advanced,
+    face_at_input,
+    film_landmarks_input,
+    schema,
+)
+from .video import FrameBuffer
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_widget, marked, widget
 
 # inputs that say what is drawn
 SOURCE = ("portrait", "film", "film_landmarks", "face_index", "face_at", "film_end")
@@ -126,11 +135,7 @@ def _main_inputs() -> list[io.Input]:
             KeypointRenderOptions, "alpha", default=1.0,
             tooltip="How far the mouth moves: 0 keeps it shut, 1 is as the motion has it, 2 exaggerates.",
         ),
-        io.Combo.Input(
-            "keep_frames", options=["auto", "always", "never"], default="auto",
-            tooltip=f"Give all frames as IMAGE too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, else "
-            "images holds the first frame only.",
-        ),
+        keep_frames_widget(),
         widget(
             KeypointRenderOptions, "paste",
             tooltip="picture puts the face back into the whole picture, crop gives the networks' square alone.",
@@ -180,12 +185,7 @@ def _advanced_inputs() -> list[io.Input]:
             tooltip="Where the motion is longer than the film: cut ends it there, hold keeps the last picture, loop "
             "begins anew, ping-pong plays backwards and forwards.",
         ),
-        advanced(
-            Landmarks.Input(
-                "film_landmarks", optional=True,
-                tooltip="The film's own landmarks, where they are known: its face is not searched for again.",
-            )
-        ),
+        advanced(film_landmarks_input()),
         face_index_widget("Which face, if there are several: 0 is the largest.", **more),
         crf_widget(optional=True),
         keep_sound_widget(),

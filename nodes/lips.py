@@ -7,13 +7,13 @@ from comfy_api.latest import io, ui
 from ..portraittalk_core.renderers.lip.options import USUAL, LipPaintOptions
 from .bindings import convert, paths
 from .sockets import (
-    Landmarks,
     LipReferences,
     LipRenderer,
     advanced,
     choice,
     chosen,
     face_at_input,
+    film_landmarks_input,
     schema,
 )
 from .widgets import face_index_widget, widget
@@ -175,10 +175,7 @@ def _select_inputs() -> list[io.Input]:
             "film", types=[io.Video, io.Image],
             tooltip="The VIDEO that is to be dubbed, or its frames as IMAGE.",
         ),
-        Landmarks.Input(
-            "landmarks", optional=True,
-            tooltip="The film's own landmarks, where they are known: its face is not searched for again.",
-        ),
+        film_landmarks_input("landmarks"),
         *reference_widgets(),
         io.String.Input(
             "indices", default="",

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from comfy_api.latest import io
 
-from ..portraittalk_core.motion.dub_options import DubOptions
+from ..portraittalk_core.motion.dub_options import OF_THE_FILM, DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.lip.options import LipPaintOptions, ScriptPaintOptions
 from .bindings import convert_audio
@@ -20,28 +20,13 @@ from .sockets import (
     MotionEngine,
     advanced,
     face_at_input,
+    film_landmarks_input,
     schema,
 )
-from .video import FEW_FRAMES
-from .widgets import ai_mark_widget, crf_widget, face_index_widget, later_widgets, marked, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_widget, later_widgets, marked, widget
 
 WEIGHTS_OWN = -1  # of crop_pad and of numbers of references: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
-OF_THE_FILM = (
-    "fps",
-    "head_motion",
-    "blink_rate",
-    "seed",
-    "emotion",
-    "emotion_strength",
-    "gaze",
-    "gaze_yaw",
-    "gaze_pitch",
-    "eye_motion",
-    "brow_motion",
-    "breath",
-    "idle_motion",
-)  # of MotionOptions: what a filmed face keeps
 PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
 REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions
 
@@ -133,11 +118,7 @@ def _main_inputs() -> list[io.Input]:
         widget(
             LipPaintOptions, "feather", tooltip="Width of the soft edge of what is pasted, of the size of the face."
         ),
-        io.Combo.Input(
-            "keep_frames", options=["auto", "always", "never"], default="auto",
-            tooltip=f"Give all frames as IMAGE and MASK too: auto does so up to {FEW_FRAMES} frames and 2 GB of "
-            "memory, else they hold the first frame only.",
-        ),
+        keep_frames_widget("IMAGE and MASK"),
     ]  # fmt: skip
 
 
@@ -169,12 +150,7 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         face_index_widget("Which face of several in the first frame that shows them: 0 is the largest.", **more),
         face_at_input("Where the face is in the first frame that shows it, as a mask or box; before face_index."),
-        advanced(
-            Landmarks.Input(
-                "film_landmarks", optional=True,
-                tooltip="The film's own landmarks, where they are known: its face is not searched for again.",
-            )
-        ),
+        advanced(film_landmarks_input()),
         crf_widget(optional=True),
         advanced(
             io.Boolean.Input(
@@ -182,7 +158,7 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Keep what was painted on disk until the video is whole: a job that was stopped goes on.",
             )
         ),
-        *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM]),  # behind every other widget
+        *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM, "seed"]),  # behind every other widget
         *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
         keep_sound_widget(),
         ai_mark_widget(),

@@ -116,6 +116,12 @@ def keypoint_outputs(tooltip: str) -> list[io.Output]:
     ]
 
 
+def film_landmarks_input(name: str = "film_landmarks") -> io.Input:
+    """The optional input of a film's own landmarks."""
+    text = "The film's own landmarks, where they are known: its face is not searched for again."
+    return Landmarks.Input(name, optional=True, tooltip=text)
+
+
 def schema(**fields: object) -> io.Schema:
     """A schema in this pack's category, without the fields that this ComfyUI does not know.
 

@@ -12,8 +12,7 @@ from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
 from .gaze import GIVEN, gaze_breath_input, given_motion
 from .sockets import ESSENTIALS, BoundingBox, Boxes, KeypointRenderer, MotionEngine, growing, grown, schema
-from .video import FEW_FRAMES
-from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widget, widgets
+from .widgets import ai_mark_widget, crf_widget, keep_frames_widget, later_widgets, marked, widget, widgets
 
 VOICES, VOICE, PLACES, PLACE = "voices", "voice", "faces_at", "face_at"
 MOST_VOICES = 5
@@ -90,11 +89,7 @@ def _inputs() -> list[io.Input]:
             tooltip="Further faces, which say nothing but listen: numbers from left to right, such as 2, 3.",
         ),
         *widgets(MotionOptions, MAIN),
-        io.Combo.Input(
-            "keep_frames", options=["auto", "always", "never"], default="auto",
-            tooltip=f"Give all frames as IMAGE too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, else "
-            "images holds the first frame only.",
-        ),
+        keep_frames_widget(),
         crf_widget(optional=True),
         *(widget(MotionOptions, name, optional=True) for name in FINE),
         ai_mark_widget(),

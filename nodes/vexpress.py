@@ -13,7 +13,7 @@ from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import FrameBuffer
-from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_widget, marked, widget
 
 FOLDER = "vexpress"
 MODEL_FOLDER = f"models/{FOLDER}"
@@ -197,10 +197,7 @@ def _painting_inputs() -> list[io.Input]:
         widget(VExpressRendererOptions, "audio_weight", step=0.05, tooltip="How strongly the speech acts."),
         widget(VExpressRendererOptions, "width", step=8, tooltip="Of the frames, cut around the face."),
         widget(VExpressRendererOptions, "height", step=8, tooltip="Of the frames, cut around the face."),
-        io.Combo.Input(
-            "keep_frames", options=["auto", "always", "never"], default="auto",
-            tooltip="Give all frames as IMAGE too: auto does up to 300 frames and 2 GB of memory.",
-        ),
+        keep_frames_widget(),
     ]  # fmt: skip
 
 

@@ -8,9 +8,8 @@ from .bindings import convert, convert_audio
 from .bindings.progress import Progress, face_mesh, show_text
 from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .sockets import ESSENTIALS, Landmarks, schema
-from .widgets import ai_mark_widget, crf_widget, marked
+from .widgets import FEW_FRAMES, ai_mark_widget, crf_widget, keep_frames_widget, marked
 
-FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
 FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
 
 
@@ -30,11 +29,7 @@ class RenderPortrait(io.ComfyNode):
                 io.Image.Input("portrait", tooltip="The picture to move; of a batch, the first."),
                 Landmarks.Input("landmarks", tooltip="Where the face goes. Another face's track is carried over."),
                 io.Audio.Input("audio", optional=True, tooltip="The sound of the video, in its own quality."),
-                io.Combo.Input(
-                    "keep_frames", options=["auto", "always", "never"], default="auto",
-                    tooltip=f"Give all frames as IMAGE too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, "
-                    "else images holds the first frame only. A minute at 512×512 takes 4.7 GB.",
-                ),
+                keep_frames_widget(),
                 crf_widget(),
                 ai_mark_widget(),
             ],

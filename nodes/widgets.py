@@ -15,6 +15,7 @@ from .sockets import advanced
 
 MOST_FACES = 16  # that a picture may have, for a widget
 MOST_SOUND_TRACKS = 64  # that a video may have, for a widget
+FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
 CRF, LARGEST_CRF = 16, 40  # of the nodes: temporary files that Save Video encodes again must show no loss
 
 
@@ -69,6 +70,15 @@ def sound_track_widget(of: str) -> io.Input:
     """The widget that chooses one of a video's sound tracks."""
     text = f"Which sound track of {of}, from 1; 0 is the one that the file names as its default."
     return advanced(io.Int.Input("sound_track", default=0, min=0, max=MOST_SOUND_TRACKS, optional=True, tooltip=text))
+
+
+def keep_frames_widget(kinds: str = "IMAGE") -> io.Input:
+    """The widget that says whether a node gives all frames, beside the video; `kinds` are what it gives them as."""
+    text = (
+        f"Give all frames as {kinds} too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, else the first "
+        "frame only. A minute of IMAGE at 512×512 takes 4.7 GB."
+    )
+    return io.Combo.Input("keep_frames", options=["auto", "always", "never"], default="auto", tooltip=text)
 
 
 def crf_widget(**changes: object) -> io.Input:

@@ -8,7 +8,6 @@ Source: own design; temporal convolutions with dilation as in Bai, Kolter and Ko
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from ...speech.mel import MEL_RATE_HZ, NUM_MELS
 from ...types import MOUTH_PARAMETERS
-
-if TYPE_CHECKING:
-    from .closure_net import ClosureNet
 
 OUTPUTS = (*MOUTH_PARAMETERS, "voice")  # voice: 0 silence, noise or music .. 1 somebody speaks or sings
 
@@ -103,10 +99,10 @@ class MouthNet(nn.Module):
 
     Args:
         width: channels inside.
-        closures: a closure network of its own, which lies in its file too; None: the built-in one works beside it.
+        closures: a `ClosureNet` of its own, which lies in its file too; None: the built-in one works beside it.
     """
 
-    def __init__(self, width: int = 64, closures: ClosureNet | None = None) -> None:
+    def __init__(self, width: int = 64, closures: nn.Module | None = None) -> None:
         super().__init__()
         self.width, self.closures = width, closures
         self.enter = nn.Conv1d(NUM_MELS, width, 5, stride=STRIDE, padding=2)
