@@ -44,7 +44,8 @@ class AnimateNetControl(io.ComfyNode):
                     tooltip="Part of the steps at which the ControlNet sets in.",
                 ),
                 widget(
-                    AnimateNetOptions, "control_end", id="end_percent", step=0.01, tooltip="… and at which it ends."
+                    AnimateNetOptions, "control_end", id="end_percent", step=0.01,
+                    tooltip="Part of the steps at which it ends.",
                 ),
                 widget(
                     AnimateNetOptions, "mouth_weight", step=0.05,
@@ -100,7 +101,7 @@ def _advanced_inputs() -> list[io.Input]:
             AnimateNetOptions, "window", min=2, max=64, **more,
             tooltip="Frames that the motion module sees at once; 16 is what it was trained on.",
         ),
-        widget(AnimateNetOptions, "overlap", max=32, **more, tooltip="Frames that neighbours share."),
+        widget(AnimateNetOptions, "overlap", max=32, **more, tooltip="Frames that neighbouring windows share."),
         widget(
             AnimateNetOptions, "control_style", id="style", **more,
             tooltip="The drawing that your ControlNet was trained on.",

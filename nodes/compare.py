@@ -41,7 +41,7 @@ class CompareVideos(io.ComfyNode):
                 ),
                 widget(
                     EvaluationOptions, "align",
-                    tooltip="Take a leading offset, up to half a second, out before comparing. It is told either way.",
+                    tooltip="Remove an offset in time, up to half a second, before comparing; the report names it.",
                 ),
                 widget(
                     EvaluationOptions, "crop",
@@ -118,7 +118,7 @@ class ScoreWithoutReference(io.ComfyNode):
                 ),
                 io.Float.Output("jitter", display_name="jitter", tooltip="Trembling of the face; 0 if not available."),
                 io.Float.Output("blink_rate", display_name="blink_rate", tooltip="Blinks per minute."),
-                io.Float.Output("head_motion", display_name="head_motion", tooltip="Of the head, in degrees."),
+                io.Float.Output("head_motion", display_name="head_motion", tooltip="How far the head turns, degrees."),
                 io.Image.Output("plot", display_name="plot", tooltip="The curves over time."),
                 io.String.Output("report", display_name="report", tooltip="Path of the HTML report."),
             ],
@@ -147,7 +147,7 @@ def _common_inputs() -> list[io.Input]:
             "filename_prefix", default="reports/PortraitTalk",
             tooltip="Folder and start of the report's name inside the output folder; a number is added.",
         ),
-        io.Image.Input("portrait", optional=True, tooltip="Who it should be."),
+        io.Image.Input("portrait", optional=True, tooltip="The person whom the video should show."),
         io.Audio.Input("audio", optional=True, tooltip="The speech, where IMAGE frames are given or to replace it."),
         widget(
             MotionOptions, "fps", optional=True,

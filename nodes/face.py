@@ -92,7 +92,9 @@ class BlendFaces(io.ComfyNode):
                 FaceEmbedding.Input("face_b", tooltip="Another person."),
                 io.Float.Input("amount", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="0 is a, 1 is b."),
             ],
-            outputs=[FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="In between.")],
+            outputs=[
+                FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="The person in between.")
+            ],
         )
 
     @classmethod

@@ -31,8 +31,8 @@ class LoadLipRenderer(io.ComfyNode):
         return schema(
             node_id="PortraitTalkLoadLipRenderer",
             display_name="Load Lip Renderer",
-            description="Opens the networks that paint a filmed mouth anew: your own of portraittalk train lips, "
-            "IP-LAP's, or MuseTalk 1.5, known by their content.",
+            description="Opens the networks that paint a filmed mouth anew: this package's own, those of portraittalk "
+            "train lips, IP-LAP's, or MuseTalk 1.5; known by their content.",
             search_aliases=["lip sync model", "dubbing", "IP-LAP", "MuseTalk", "Wav2Lip", "LatentSync"],
             inputs=_renderers(),
             accept_all_inputs=True,
@@ -79,21 +79,22 @@ def _renderers() -> list[io.Input]:
     )  # fmt: skip
     encoder = io.Combo.Input(
         "encoder", options=[AUTO, *paths.encoder_names()], default=AUTO, optional=True,
-        tooltip="MuseTalk's ear, whisper-tiny, from models/audio_encoders; auto takes the one beside its file.",
+        tooltip="MuseTalk's whisper-tiny, from models/audio_encoders; auto takes the one beside its file.",
     )  # fmt: skip
     beside = [advanced(vae), advanced(encoder)]
     entries = {family: [_file(names[family]), precision, *(beside if family == "musetalk" else [])] for family in names}
     every = [_file([name for found in names.values() for name in found]), precision, *beside]
     return choice(
         "renderer", entries, every,
-        tooltip="lips are networks that you trained, iplap and musetalk the public ones of IP-LAP and MuseTalk 1.5.",
+        tooltip="lips are our networks or your own, iplap and musetalk the public ones of IP-LAP and MuseTalk 1.5.",
     )  # fmt: skip
 
 
 def _file(names: list[str]) -> io.Input:
     return io.Combo.Input(
         "file", options=[AUTO, *dict.fromkeys(names)], default=AUTO, optional=True,
-        tooltip="The networks' file in models/portraittalk, iplap or musetalk; auto takes the first of this renderer.",
+        tooltip="The networks' file in models/portraittalk, iplap or musetalk; auto takes the first of this "
+        "renderer, else for lips our own.",
     )  # fmt: skip
 
 

@@ -68,21 +68,21 @@ class DubLips(io.ComfyNode):
 
 def _sorted(inputs, speech):
     """The inputs by what they are about: what is painted how, what is known of the film, how the result is given."""
-    from .bindings.lip_dub import DubInputs, Watched, Written
+    from .bindings.lip_dub import DubInputs, FaceInputs, OutputInputs
 
-    def taken(*names, **renamed):
+    def pop(*names, **renamed):
         values = {name: inputs.pop(name) for name in names if name in inputs}
         return values | {name: inputs.pop(there) for name, there in renamed.items() if there in inputs}
 
-    watched = Watched(**taken("references", "face_index", "face_at", landmarks="film_landmarks"))
-    written = Written(**taken("keep_frames", "crf", "resume", KEEP))
+    face_inputs = FaceInputs(**pop("references", "face_index", "face_at", landmarks="film_landmarks"))
+    written = OutputInputs(**pop("keep_frames", "crf", "resume", KEEP))
     of_paint = [field.name for field in fields(ScriptPaintOptions)]
-    paint = taken(*of_paint, references="num_references", lip_references="num_lip_references")
+    paint = pop(*of_paint, references="num_references", lip_references="num_lip_references")
     for name in (*REFERENCES[:2], "crop_pad"):
         if paint.get(name, WEIGHTS_OWN) < 0:
             paint[name] = None
-    dub = DubOptions(**taken("film_end", "scenes"))
-    return DubInputs(speech, ScriptPaintOptions(**paint), MotionOptions(**inputs), dub), watched, written
+    dub = DubOptions(**pop("film_end", "scenes"))
+    return DubInputs(speech, ScriptPaintOptions(**paint), MotionOptions(**inputs), dub), face_inputs, written
 
 
 def _main_inputs() -> list[io.Input]:
@@ -116,7 +116,8 @@ def _main_inputs() -> list[io.Input]:
             "crop, mouth its inside alone, into the film as the warp bends it; auto: mouth below 128 pixels.",
         ),
         widget(
-            LipPaintOptions, "feather", tooltip="Width of the soft edge of what is pasted, of the size of the face."
+            LipPaintOptions, "feather",
+            tooltip="Width of the soft edge of what is pasted, as a share of the face's size.",
         ),
         keep_frames_widget("IMAGE and MASK"),
     ]  # fmt: skip

@@ -61,7 +61,7 @@ class LoadStyle(io.ComfyNode):
                     tooltip="0 leaves everything as it is, 1 speaks like the style, 2 exaggerates.",
                 ),
                 widget(StyleUse, "noise"),
-                widget(StyleUse, "seed", tooltip="Of the draw."),
+                widget(StyleUse, "seed", tooltip="Every seed speaks a little differently, in the same style."),
                 advanced(attention_input()),
                 strength_curve_input(),
             ],
@@ -112,8 +112,8 @@ def strength_curve_input() -> io.Input:
     """The input for a strength that changes over time."""
     return curve_input(
         "strength_curve",
-        "Times strength, over time: a list of numbers, one a frame, or a CURVE, 0 to 1 over the whole clip. Not kept "
-        "by Save Style.",
+        "Multiplies strength over time: a list of numbers, one a frame, or a CURVE, 0 to 1 over the whole clip. Not "
+        "kept by Save Style.",
     )
 
 

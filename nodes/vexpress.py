@@ -180,7 +180,7 @@ def _main_inputs() -> list[io.Input]:
             "encoder", options=[NO_ENCODER, *paths.encoder_names()], default=NO_ENCODER,
             tooltip="wav2vec2-base-960h in models/audio_encoders; not needed with audio_encoder_output.",
         ),
-        widget(VExpressRendererOptions, "seed", tooltip="Of the noise."),
+        widget(VExpressRendererOptions, "seed", tooltip="Another seed begins with other noise."),
     ]  # fmt: skip
 
 
@@ -195,8 +195,8 @@ def _painting_inputs() -> list[io.Input]:
             VExpressRendererOptions, "reference_weight", step=0.01, tooltip="How strongly the portrait's look acts."
         ),
         widget(VExpressRendererOptions, "audio_weight", step=0.05, tooltip="How strongly the speech acts."),
-        widget(VExpressRendererOptions, "width", step=8, tooltip="Of the frames, cut around the face."),
-        widget(VExpressRendererOptions, "height", step=8, tooltip="Of the frames, cut around the face."),
+        widget(VExpressRendererOptions, "width", step=8, tooltip="Width of the frames in pixels, around the face."),
+        widget(VExpressRendererOptions, "height", step=8, tooltip="Height of the frames in pixels, around the face."),
         keep_frames_widget(),
     ]  # fmt: skip
 

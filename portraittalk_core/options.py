@@ -234,6 +234,7 @@ def default_text(spec: Option) -> str:
     """The default in words; empty where it says nothing: none, false, no values."""
     if spec.default is None or spec.default is False or spec.default in ("", ()):
         return ""
-    if spec.many:
-        return " ".join(map(str, spec.default))
-    return {True: "yes"}.get(spec.default, str(spec.default)) if spec.kind is bool else str(spec.default)
+    if spec.kind is bool:
+        return "yes"
+    values = spec.default if spec.many else (spec.default,)
+    return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

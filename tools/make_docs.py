@@ -103,9 +103,10 @@ def _option_row(option: Option) -> tuple[str, ...]:
     bounded = option.low is not None and option.high is not None and option.high <= LARGE
     ends = f"{option.low:g} to {option.high:g}" if bounded else ""
     value = option.default
-    shown = f"{value:g}" if isinstance(value, float) else "on" if value is True else str(value)
-    default = "" if value is None or value is False or value == () else shown
-    return _code(option.flag), option.help.rstrip("."), choices or ends, default
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    default = "" if value is None or isinstance(value, bool) or value == () else shown
+    meaning = option.help.rstrip(".")
+    return _code(option.flag), f"leave this out: {meaning}" if value is True else meaning, choices or ends, default
 
 
 def _files(files: Iterable[FileSpec]) -> str:

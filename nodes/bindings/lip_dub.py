@@ -52,7 +52,7 @@ class DubInputs:
 
 
 @dataclass(frozen=True)
-class Watched:
+class FaceInputs:
     """The film's inputs besides itself."""
 
     landmarks: LandmarkTrack | None = None  # of its face
@@ -67,7 +67,7 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Written:
+class OutputInputs:
     """How the result is given."""
 
     keep_frames: str = "auto"
@@ -111,8 +111,8 @@ def run(
     networks: LipNetworks,
     film: object,
     inputs: DubInputs,
-    watched: Watched,
-    written: Written,
+    face_inputs: FaceInputs,
+    written: OutputInputs,
     sound: tuple,
     hidden,
     engine: object | None = None,
@@ -123,7 +123,7 @@ def run(
         networks: that paint.
         film: VIDEO.
         inputs: what is painted how.
-        watched: what is known of the film.
+        face_inputs: what is known of the film.
         written: how the result is given.
         sound: waveform and rate of the video's sound.
         hidden: the node's number and the prompt.
@@ -134,11 +134,11 @@ def run(
         job = replace(inputs, weights=networks.files)
         sections = sections_of((networks.patcher,), (), job, hidden.unique_id, hidden.dynprompt, NOT_PAINTED)
     with ExitStack() as files:
-        filmed = _filmed(film, inputs, watched, files)
+        filmed = _filmed(film, inputs, face_inputs, files)
         frames, text = LipFrames(written.keep_frames, filmed), _findings(filmed, inputs)
         opened = to_engine(engine, None, inputs.speech)
         track = _dubbed(filmed, inputs, opened, frames.progress)
-        chosen = None if watched.references is None else watched.references.frames
+        chosen = None if face_inputs.references is None else face_inputs.references.frames
         renderer = LipRenderer(networks.model, _checked(inputs.paint, networks.model.name), chosen)
         windows = renderer.windows_of(opened, filmed, inputs.speech)
         callbacks = Callbacks(frames.progress, frames.on_picture, sections=sections)
@@ -171,18 +171,18 @@ def _result(frames: LipFrames, outputs: tuple, out: Path, findings: list[str], h
     return NodeResult((temp_video(out), images, *outputs), video_ui(out, text))
 
 
-def _filmed(film: object, inputs: DubInputs, watched: Watched, files: ExitStack) -> Film:
+def _filmed(film: object, inputs: DubInputs, face_inputs: FaceInputs, files: ExitStack) -> Film:
     """The film with its face tracked, or as Select References has tracked it; longer where the speech is."""
     path = files.enter_context(convert_video.video_file(film))
-    shown, references = probe_video(path), watched.references
+    shown, references = probe_video(path), face_inputs.references
     if references is not None:
         references.check_film(None, (shown.width, shown.height))
     is_tracked = references is not None and references.film is not None
-    if is_tracked and watched.landmarks is None and not watched.names_a_face and inputs.dub.scenes == "same":
+    if is_tracked and face_inputs.landmarks is None and not face_inputs.names_a_face and inputs.dub.scenes == "same":
         filmed = replace(references.film, path=path)
     else:
-        face = watched.face_index, watched.face_at
-        filmed = read_video(path, watched.landmarks, face, inputs.dub.scenes)
+        face = face_inputs.face_index, face_inputs.face_at
+        filmed = read_video(path, face_inputs.landmarks, face, inputs.dub.scenes)
     if references is not None:
         references.check_film(len(filmed.track), (shown.width, shown.height))
     wanted = inputs.speech.num_frames(filmed.track.fps)

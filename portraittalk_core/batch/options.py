@@ -19,10 +19,11 @@ class BatchOptions:
     )  # fmt: skip
     address: str | None = option(
         None,
-        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: this machine's",
+        help="address of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: this "
+        "machine's",
         metavar="ADDRESS",
     )
-    retries: int = option(2, 0, 100, "of failures that are no mistake in the manifest")
+    retries: int = option(2, 0, 100, "how often a job is tried again whose failure is no mistake in the manifest")
     cpu_wait_s: float = option(
         120.0, 1, 604_800,
         "seconds to wait while no CPU of the cluster is free for any worker; then what is left is given up",

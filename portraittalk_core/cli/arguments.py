@@ -120,9 +120,11 @@ def _share_flag(action: argparse.Action, option: Option, title: str | None) -> N
     if action.choices is not None:
         action.choices = tuple(dict.fromkeys((*action.choices, *option.choices))) if option.choices else None
     declare_option(action, option)
-    text = _help(option)
-    if text != action.help:
-        action.help = f"{action.help}; {title or 'else'}: {text}"
+    first, *_ = titles = getattr(action, "titles_of_texts", {action.help: []})  # of the groups that share the flag
+    action.titles_of_texts = titles
+    titles.setdefault(_help(option), []).append((title or "else").partition(" (")[0])
+    others = (f"{', '.join(groups)}: {text}" for text, groups in titles.items() if text != first)
+    action.help = "; ".join([first, *others])
 
 
 def _help(option: Option) -> str:
@@ -130,8 +132,11 @@ def _help(option: Option) -> str:
     text = option.help.rstrip(".")
     first = text.partition(" ")[0]
     text = text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text  # SD1.5 and LoRA stay
+    if option.kind is bool and option.default is True:
+        return f"leave this out: {text}".replace("%", "%%")
     ends = [end for end in (option.low, option.high) if end is not None]
-    span = allowed_numbers(option).removeprefix("from ") if ends and max(map(abs, ends)) <= MAX_SHOWN_LIMIT else ""
+    span = allowed_numbers(option) if ends and max(map(abs, ends)) <= MAX_SHOWN_LIMIT else ""
+    span = span.removeprefix("from ") if len(ends) == 2 else span
     default = default_text(option)
     more = ", ".join(part for part in (span, default and f"default: {default}") if part)
     return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
@@ -198,7 +203,10 @@ def chosen_face(args: argparse.Namespace) -> int | FaceChoice:
 def add_mesh(group: argparse._ArgumentGroup) -> None:
     """Add the face-mesh back end and its model."""
     group.add_argument(
-        "--mesh-backend", choices=("auto", "solutions", "tasks", "torch"), default="auto", help="what finds landmarks"
+        "--mesh-backend",
+        choices=("auto", "solutions", "tasks", "torch"),
+        default="auto",
+        help="what finds landmarks: solutions and tasks are MediaPipe's, torch is built in; auto the first that works",
     )
     group.add_argument(
         "--mesh-model", metavar="FILE", type=Path, help="a face_landmarker.task file for the tasks back end"

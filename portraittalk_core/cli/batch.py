@@ -1,4 +1,4 @@
-"""The command `batch`: runs the talk and score jobs of a manifest on one worker or many."""
+"""The command `batch`: runs the talk, dub and score jobs of a manifest on one worker or many."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ or
   score,anna_score,,,anna.mp4,real/anna.mp4,"{""align"": true}"
 
 Columns: job (talk, dub or score), out (a file name; .mp4 or .json is added), portrait, speech, video (of dub, in place
-of portrait), style (a name or a .safetensors file), generated, target (without it: what needs no ground truth),
-options, note (free text).
+of portrait), source (a picture or a video, in place of either), driving (a video whose head the portrait takes over),
+also (further faces and what they say), style (a name or a .safetensors file), renderer, engine (a file), generated,
+target (without it: what needs no ground truth), options, note (free text). docs/formats.md tells of each.
 A video that another line makes is named as it is there, or by its path in DIR; that line's job is done first. If it
 fails, the line that needs it is skipped and says so.
 
@@ -113,7 +114,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     "batch",
-    "work off a table of talk and score jobs, on one worker or many; finished ones are kept",
+    "work off a table of talk, dub and score jobs, on one worker or many; finished ones are kept",
     EXAMPLES,
     _add,
     batch,

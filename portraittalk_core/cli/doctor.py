@@ -16,7 +16,7 @@ def doctor(args: argparse.Namespace) -> None:
     """Run all checks and print them."""
     from ..pipelines.doctor import diagnose
 
-    diagnosis = diagnose(args.models)
+    diagnosis = diagnose(args.models or [])
     if args.json:
         print(diagnosis.to_json())
         return
@@ -26,9 +26,7 @@ def doctor(args: argparse.Namespace) -> None:
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models", metavar="FOLDER", type=Path, action="append", default=[], help="look for weight files here too"
-    )
+    parser.add_argument("--models", metavar="FOLDER", type=Path, action="append", help="look for weight files here too")
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
 
 

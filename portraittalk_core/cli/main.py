@@ -34,7 +34,7 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """Help formatter that keeps the examples' line breaks and shows defaults where they say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_default = action.default is None or action.default is False or "default:" in (action.help or "")
+        has_default = action.default is None or isinstance(action.default, bool) or "default:" in (action.help or "")
         return action.help if has_default else super()._get_help_string(action)
 
 

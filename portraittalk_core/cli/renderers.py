@@ -36,13 +36,13 @@ def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> Non
     parser.add_argument_group("renderer").add_argument(
         "--renderer",
         choices=tuple(spec.name for spec in specs),
-        help=f"{'; '.join(f'{spec.name} {spec.title}' for spec in specs)}; if not given, {_default_of(source)}",
+        help=f"{'. '.join(f'{spec.name} {spec.title}' for spec in specs)}. If not given, {_default_of(source)}",
     )
     skip = () if source == PORTRAIT else NOT_OF_FILMS
     for spec in specs:
         if not options_of(spec.options):
             continue
-        group = parser.add_argument_group(f"{spec.name} ({_needs(spec)})" if spec.files else spec.name)
+        group = parser.add_argument_group(spec.name + _needs(spec))
         if issubclass(spec.options, AnimateNetOptions):
             animatenet_names = [option.name for option in options_of(AnimateNetOptions)]
             add_options(group, spec.options, skip=(*skip, *animatenet_names))
@@ -107,7 +107,9 @@ def flags_named() -> Iterator[None]:
 
 
 def _needs(spec: RendererSpec) -> str:
-    return "needs " + ", ".join(file.flag for file in spec.files if file.needed)
+    """What stands behind a renderer's name in the help."""
+    flags = ", ".join(file.flag for file in spec.files if file.needed)
+    return f" (needs {flags})" if flags else ""
 
 
 SHARED = ("seed",)  # of the motion too

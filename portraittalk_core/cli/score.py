@@ -231,5 +231,5 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "score", "measure made videos against real ones, or by themselves, with a report", EXAMPLES, _add, score
+    "score", "measure generated videos against real ones, or by themselves, with a report", EXAMPLES, _add, score
 )

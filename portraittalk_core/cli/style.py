@@ -61,7 +61,10 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--speech", "IN", "sound of the person; the video's own if not given", False)
     add_file(parser, "--out", "OUT.safetensors", "style to write")
     add_file(parser, "--plot", "OUT.png", "picture of it to write", False)
-    what = "of `portraittalk train style`; with --video the built-in one, if not given; none: motion statistics alone"
+    what = (
+        "style extractor of `portraittalk train style`; with --video the built-in one, if not given; none: motion "
+        "statistics alone"
+    )
     add_file(parser, "--extractor", "FILE|none", what, False)
     add_file(parser, "--encoder", "FILE", "Whisper tiny, for an extractor that hears by it", False)
     what = "measures the expressions of --video, for an extractor that takes 3DMM coefficients or blendshapes"

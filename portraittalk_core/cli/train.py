@@ -66,23 +66,24 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "keypoints", "sync", "audio2exp", "landmarks", "lips", "closures",
     )  # fmt: skip
     help_text = (
-        "from speech to mouth; a face and its motion into SD1.5; the face alone; its motion; how someone speaks; a "
-        "keypoint renderer; lip sync; speech to keypoints; speech to lip and jaw landmarks; a lip renderer; where lips "
-        "close in speech"
+        "mouth: from speech to mouth; portraittalk: a face and its motion into SD1.5; identity: the face alone; "
+        "animatenet: the motion alone; style: how someone speaks; keypoints: a keypoint renderer; sync: lip sync; "
+        "audio2exp: speech to keypoints; landmarks: speech to lip and jaw landmarks; lips: a lip renderer; closures: "
+        "where lips close in speech"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
-    add_file(parser, "--config", "FILE.toml", "out, data, checkpoint, …; of mouth: a recipe", False)
+    add_file(parser, "--config", "FILE.toml", "settings of the training: out, data, …, see docs/training.md", False)
     speaker = parser.add_argument_group("fit to a speaker")
     add_file(speaker, "--videos", "FOLDER", "videos of one person, a minute or more in all", False)
-    add_file(speaker, "--base", "FILE", "network to begin with; if not given, ours", False)
+    add_file(speaker, "--base", "FILE", "network to begin with; if not given, the built-in one", False)
     scratch = parser.add_argument_group("from nothing (needs Debian's speech synthesisers)")
     add_file(scratch, "--corpus", "FOLDER", "where the synthesised speech is kept for later", False)
-    scratch.add_argument("--hours", metavar="X", type=float, help=f"of speech to synthesise (default: {HOURS:g})")
+    scratch.add_argument("--hours", metavar="X", type=float, help=f"hours of speech to synthesise (default: {HOURS:g})")
     parser.add_argument(
         "--steps", metavar="N", type=int, help="training steps; if not given, 5000 or 300 for a speaker"
     )
-    parser.add_argument("--seed", metavar="N", type=int, help="of all choices (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=int, help="seed of all that chance decides (default: 0)")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -224,7 +225,7 @@ def _print_lips(config: LipTraining, result: LipResult) -> None:
 
 def _print_closures(config: ClosureTraining, result: ClosureResult) -> None:
     trained = f"after {config.trainer.steps} steps on {result.clips} made and {result.recordings} recorded clips"
-    print(f"The closure network, {trained}, is in {result.closures}")
+    print(f"The closure network, {trained}, is in {result.closures}; --engine takes it")
 
 
 def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:

@@ -15,7 +15,9 @@ class EvaluationOptions:
 
     align: bool = option(False, help="take a leading offset (within 0.5 s) out; else it is only reported")
     crop: str = option("whole", help="what PSNR and SSIM look at: the whole frame or the face", choices=CROPS)
-    margin: float = option(0.2, 0, 2, "around the face crop, of the face's larger side, on every side")
+    margin: float = option(
+        0.2, 0, 2, "room around the face in its crop, on every side, as a share of the face's larger side"
+    )
     face_index: int = option(0, 0, 1000, "which face, 0 is the largest")
     max_frames: int | None = option(None, 1, 10**9, "compare at most so many frames from the start")
     num_worst: int = option(3, 0, 20, "frames kept to be looked at, of each reason")

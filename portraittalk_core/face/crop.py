@@ -47,7 +47,11 @@ class CropOptions:
     """Options of a face crop."""
 
     margin: float = option(
-        MARGIN, 0, 2, "Room on every side, of the face's size. The same in Crop Face and Paste Face.", step=0.05
+        MARGIN,
+        0,
+        2,
+        "Room on every side, as a share of the face's size. The same in Crop Face and Paste Face.",
+        step=0.05,
     )  # of the face's larger side
     box: str = option(
         "auto",

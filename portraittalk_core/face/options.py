@@ -17,8 +17,10 @@ FACE_ORDERS = ("size", "left_to_right")
 class FaceOptions:
     """Which face of a picture is meant."""
 
-    face_index: int = option(0, 0, 1000, "which face, from 0")
-    face_order: str = option("size", help="how faces are counted", choices=FACE_ORDERS)
+    face_index: int = option(0, 0, 1000, "which of several faces, counted from 0 as --face-order says")
+    face_order: str = option(
+        "size", help="how faces are counted: size the largest first, left_to_right as they stand", choices=FACE_ORDERS
+    )
     face: str | None = option(
         None, help="which face, by where it is: a box x0,y0,x1,y1 in pixels, or a picture that is white where it is",
         metavar="BOX|MASK",

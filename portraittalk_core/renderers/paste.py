@@ -45,7 +45,7 @@ class PasteOptions:
     shape: str = option(
         "face", help="face: along its outline; box: also what has changed anywhere in the crop", choices=SHAPES
     )
-    feather: float = option(0.15, 0.02, 0.5, "Width of the soft edge, of the face's size.", step=0.01)
+    feather: float = option(0.15, 0.02, 0.5, "Width of the soft edge, as a share of the face's size.", step=0.01)
     match_colour: float = option(
         1.0, 0, 1, "How far the painted colours are brought to the target's own around the face.", step=0.05
     )

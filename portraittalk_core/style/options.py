@@ -20,10 +20,10 @@ class StyleUse:
         step=0.05, column="style_strength",
     )  # fmt: skip
     noise: float = option(
-        0.1, 0, 2, "How far a draw may lie from the style's middle, at least; measured by how people differ.",
+        0.1, 0, 2, "How much the way of speaking varies from seed to seed, at least; 1 is as much as people differ.",
         step=0.05, column="style_noise",
     )  # fmt: skip
-    seed: int = option(0, 0, LARGEST_SEED, "Of the draw: every seed speaks a little differently, in the same style.")
+    seed: int = option(0, 0, LARGEST_SEED, "Every seed speaks a little differently, in the same style.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -33,7 +33,7 @@ class StyleUse:
 class StyleBlend:
     """Share of two styles that are mixed."""
 
-    share: float = option(0.5, 0, 1, "How much of the second style, from 0 to 1.", step=0.01)
+    share: float = option(0.5, 0, 1, "How much of the second style: 0 none, 1 nothing else.", step=0.01)
 
     def __post_init__(self) -> None:
         check_options(self)

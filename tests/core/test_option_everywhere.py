@@ -32,7 +32,7 @@ def test_flag_follows():
     add_options(parser.add_argument_group("motion"), WiderOptions)
     assert options_from(parser.parse_args(["--jaw-drop", "2.5"]), WiderOptions).jaw_drop == 2.5
     assert options_from(parser.parse_args([]), WiderOptions) == WiderOptions()
-    assert "how far the jaw drops: 1 is natural (0 to 3, default: 1.0)" in " ".join(parser.format_help().split())
+    assert "how far the jaw drops: 1 is natural (0 to 3, default: 1)" in " ".join(parser.format_help().split())
     with pytest.raises(InputError, match="--jaw-drop must lie between 0 and 3, but is 4"):
         options_from(parser.parse_args(["--jaw-drop", "4"]), WiderOptions)
 

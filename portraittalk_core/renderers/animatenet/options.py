@@ -20,7 +20,7 @@ class AnimateNetOptions:
 
     controlnet: Path | None = option(None, help="landmark ControlNet for SD1.5", metavar="FILE")
     control_strength: float = option(1.0, 0, 4, "how strictly frames follow the landmarks")
-    control_start: float = option(0.0, 0, 1, "part of the steps at which it sets in, 0..1")
+    control_start: float = option(0.0, 0, 1, "part of the steps at which it sets in")
     control_end: float = option(1.0, 0, 1, "part of the steps at which it ends")
     control_every: int = option(1, 1, 8, "2: it runs in every second step only")
     mouth_weight: float = option(1.5, 0, MAX_MOUTH_WEIGHT, "how much more it counts at the mouth")

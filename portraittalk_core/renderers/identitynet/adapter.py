@@ -102,7 +102,7 @@ class IdentityOptions:
 
     strength: float = same_option(IdentityNetOptions, "identity_strength", default=1.0)  # 0: bit-equal to no adapter
     start: float = option(0.0, 0, 1, "Part of the steps at which the face sets in.", step=0.01, advanced=True)
-    end: float = option(1.0, 0, 1, "… and at which it ends.", step=0.01, advanced=True)
+    end: float = option(1.0, 0, 1, "Part of the steps at which the face ends.", step=0.01, advanced=True)
     combine: str = option(
         "auto",
         help="Several pictures of a person: average them, or show them all; auto is what the adapter knows.",

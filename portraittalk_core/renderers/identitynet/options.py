@@ -31,7 +31,7 @@ FILES = (
 
 
 def _of_presets(name: str) -> str:
-    return ", ".join(str(preset[name]) for preset in PRESETS.values())
+    return "if not given, by --preset: " + ", ".join(f"{preset} {values[name]}" for preset, values in PRESETS.items())
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class IdentityNetOptions(AnimateNetOptions):
     tokenizer: Path | None = option(
         None, help="CLIP's tokenizer; if not given, ComfyUI's or the one on the hub", metavar="FOLDER"
     )
-    lora: tuple[str, ...] = option((), help="LoRA file and its strength", metavar="FILE[:X]")
+    lora: tuple[str, ...] = option(
+        (), help="LoRA file and its strength, 1 if not given; may be given several times", metavar="FILE[:X]"
+    )
     prompt: str = option(
         "portrait photo of a person speaking, sharp focus, natural light",
         help="what the frames are to show",
@@ -73,25 +75,25 @@ class IdentityNetOptions(AnimateNetOptions):
     denoise: float = option(0.45, 0, 1, "0 gives the warp back, 0.3 to 0.6 paint mouth and skin anew")
     preset: str = option(
         "balanced",
-        help="sets what of the next four is not given; fast needs an LCM or Lightning LoRA (--lora) or AnimateLCM",
+        help="sets those of --steps, --cfg, --sampler and --schedule that are not given; fast needs an LCM or "
+        "Lightning LoRA (--lora) or AnimateLCM",
         choices=tuple(PRESETS),
     )
-    steps: int | None = option(None, 1, 1000, f"of denoising, for every frame ({_of_presets('steps')})")
+    steps: int | None = option(None, 1, 1000, f"denoising steps of every frame; {_of_presets('steps')}")
     cfg: float | None = option(
         None,
         0,
         100,
-        f"how strictly the prompt is followed; 1 asks for it alone, in half the time ({_of_presets('cfg')})",
+        "how strictly the prompt is followed; 1 leaves the negative prompt out, in half the time; "
+        + _of_presets("cfg"),
     )
-    sampler: str | None = option(
-        None, help=f"as ComfyUI names it: euler, dpmpp_2m, … ({_of_presets('sampler')})", metavar="NAME"
-    )
+    sampler: str | None = option(None, help=f"sampler, as ComfyUI names it; {_of_presets('sampler')}", metavar="NAME")
     schedule: str | None = option(
-        None, help=f"as ComfyUI names it: normal, karras, … ({_of_presets('schedule')})", metavar="NAME"
+        None, help=f"schedule, as ComfyUI names it; {_of_presets('schedule')}", metavar="NAME"
     )
-    seed: int = option(0, 0, 2**64 - 1, "another number, another noise")
-    width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
-    height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
+    seed: int = option(0, 0, 2**64 - 1, "another seed begins with other noise")
+    width: int = option(512, 64, 2048, "width of the frames in pixels, a multiple of 8")
+    height: int = option(512, 64, 2048, "height of the frames in pixels, a multiple of 8")
     only_face: bool = option(
         False,
         help="paint a square around the face, --width by --height, and paste it into the portrait at its own size",

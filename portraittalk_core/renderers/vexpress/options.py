@@ -28,13 +28,15 @@ SPACING = "simple"  # the name here for timesteps that trail from the last, all 
 class VExpressOptions:
     """Sampling options of V-Express, with the public code's defaults."""
 
-    width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
-    height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
-    steps: int = option(25, 1, 1000, "of denoising")
+    width: int = option(512, 64, 2048, "width of the frames in pixels, a multiple of 8")
+    height: int = option(512, 64, 2048, "height of the frames in pixels, a multiple of 8")
+    steps: int = option(25, 1, 1000, "denoising steps")
     sampler: str = option(
-        AUTO, help="as ComfyUI names it; auto: ddim, or euler of networks that `train style` has made", metavar="NAME"
+        AUTO,
+        help="sampler, as ComfyUI names it; auto: ddim, or euler of networks that `train style` has made",
+        metavar="NAME",
     )
-    seed: int = option(0, 0, 2**64 - 1, "another number, another noise")
+    seed: int = option(0, 0, 2**64 - 1, "another seed begins with other noise")
     guidance: float = option(3.5, 1, 30, "how strictly speech, look and head are followed; 1 takes half the time")
     reference_weight: float = option(0.95, 0, 2, "how strongly the portrait's look acts")
     audio_weight: float = option(3.0, 0, 5, "how strongly the speech acts")

@@ -18,15 +18,17 @@ LAYOUTS = ("any", "lrs2", "lrw", "hdtf", "mead")
 class PrepareOptions:
     """Crop of the training clips, and minimum quality of a video."""
 
-    size: int = option(512, 128, 2048, "pixels a side, a multiple of 64")
+    size: int = option(512, 128, 2048, "side of the clips in pixels, a multiple of 64")
     fps: Fraction = option(Fraction(25), MIN_FPS, MAX_FPS, "frames per second of the clips")
     margin: float = option(1.6, 1, 4, "side of the square over that of the box in which the face moves")
-    picture_format: str = option("png", help="jpg takes a quarter of the room", choices=PICTURES)
+    picture_format: str = option("png", help="format of the frames: jpg takes a quarter of the room", choices=PICTURES)
     layout: str = option(
         "any", help="which videos of the folder are taken, and what train.txt and held_out.txt name: any takes all, "
         "and writes no lists; the others are corpora as they are handed out", choices=LAYOUTS,
     )  # fmt: skip
-    min_seconds: float = option(2.0, 0, 3600, "that the face is seen; clips of LRW last 1.16", step=0.1)
+    min_seconds: float = option(
+        2.0, 0, 3600, "least time for which the face is seen, seconds; clips of LRW last 1.16", step=0.1
+    )
     min_seen: float = option(0.8, 0, 1, "share of the frames that must show it", shared=False)
     min_face_px: float = option(64.0, 1, 4096, "its height in the video", shared=False)
     needs_sound: bool = option(True, help="False keeps silent videos too", shared=False)
