@@ -66,7 +66,7 @@ class AudioToLandmarks(io.ComfyNode):
 
         speech, picture = convert_audio.to_speech(audio), convert.to_portrait(portrait)
         style, face_at = (motion.pop(name, None) for name in ("style", "face_at"))
-        film, pictures = _going_on(motion, speech, portrait)
+        film, pictures = _extended_film(motion, speech, portrait)
         speech, fps = _as_long_as(film, speech, fps, cls.hidden.unique_id)
         motion_engine = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
@@ -104,7 +104,7 @@ def _dubbing(film, face, speech, engine):
     return lambda options: dub_track(fitted, speech, options, engine, Progress())
 
 
-def _going_on(inputs, speech, portrait):
+def _extended_film(inputs, speech, portrait):
     """The film's landmarks and pictures, longer where the speech is and film_end says how; taken out of the inputs.
 
     None are landmarks without a film, and the portrait takes the place of pictures that are not there.

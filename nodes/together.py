@@ -51,7 +51,7 @@ class SeveralSpeakers(io.ComfyNode):
         """Find the faces, render them together, and write the video."""
         from .bindings.together import run
 
-        voices, places = (_taken(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
+        voices, places = (_pop_grown(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
         made_by = inputs.pop("engine", None), inputs.pop("keypoint_renderer", None)
         motion = MotionOptions(**given_motion(inputs.pop("gaze_and_breath", None), one_face=False), **inputs)
         buffer, out = run(portrait, (voices, places, faces, listeners), motion, made_by, (keep_frames, crf))
@@ -60,7 +60,7 @@ class SeveralSpeakers(io.ComfyNode):
         return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
 
 
-def _taken(inputs, name, one):
+def _pop_grown(inputs, name, one):
     """What is connected to the inputs of a name, which are taken out of all inputs."""
     values = grown(name, one, MOST_VOICES, inputs)
     for key in [key for key in inputs if key.split(".")[0] == name]:

@@ -36,8 +36,8 @@ def video_file(video: object) -> Iterator[Path]:
     Raises:
         InputError: not a VIDEO, or one that cannot be read.
     """
-    source = _asked(video, "get_stream_source")
-    if isinstance(source, str | Path) and _shows(video, Path(source)):
+    source = _method_result(video, "get_stream_source")
+    if isinstance(source, str | Path) and _is_same_video(video, Path(source)):
         yield Path(source)
         return
     with tempfile.TemporaryDirectory(dir=temp_folder(), prefix="portraittalk_") as folder:
@@ -70,7 +70,7 @@ def _write(video: object, source: object, path: Path) -> None:
     """Write a VIDEO out: its bytes, else as it saves itself, else frame by frame from its components."""
     if isinstance(source, BytesIO):
         path.write_bytes(source.getvalue())
-        if _shows(video, path):
+        if _is_same_video(video, path):
             return
     if hasattr(video, "save_to"):
         try:
@@ -78,7 +78,7 @@ def _write(video: object, source: object, path: Path) -> None:
         except FAILURES as error:
             log.info("the video cannot save itself (%s); its frames are written.", error)
         else:
-            if _shows(video, path, ("get_dimensions",)) or not hasattr(video, "get_components"):
+            if _is_same_video(video, path, ("get_dimensions",)) or not hasattr(video, "get_components"):
                 return
     parts = _components(video)
     pictures = to_pictures(parts.images)
@@ -89,13 +89,13 @@ def _write(video: object, source: object, path: Path) -> None:
             writer.write(picture)
 
 
-def _shows(video: object, path: Path, tells: tuple[str, ...] = ("get_duration", "get_dimensions")) -> bool:
+def _is_same_video(video: object, path: Path, tells: tuple[str, ...] = ("get_duration", "get_dimensions")) -> bool:
     """Whether a file shows all of a VIDEO and nothing else, as far as the VIDEO tells."""
     from comfy_api.input_impl import VideoFromFile
 
     file = VideoFromFile(str(path))
     for method in (method for method in tells if hasattr(video, method)):
-        answer, file_answer = _asked(video, method), _asked(file, method)
+        answer, file_answer = _method_result(video, method), _method_result(file, method)
         if answer is None or file_answer is None:
             return False
         if abs(file_answer - answer) >= DURATION_S if method == "get_duration" else tuple(file_answer) != tuple(answer):
@@ -103,7 +103,7 @@ def _shows(video: object, path: Path, tells: tuple[str, ...] = ("get_duration", 
     return True
 
 
-def _asked(video: object, name: str) -> object | None:
+def _method_result(video: object, name: str) -> object | None:
     """What a method of a VIDEO gives; None where there is no such method, or where it fails."""
     try:
         return getattr(video, name)()

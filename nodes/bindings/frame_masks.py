@@ -32,7 +32,7 @@ class FrameMasks:
         fit, resized = self.fit, interpolate(masks, self.portrait_size, mode="bilinear")
         return resized[..., fit.top : fit.top + fit.box_height, fit.left : fit.left + fit.box_width]
 
-    def kept(self, painted: Tensor, drafts: Tensor, first: int) -> Tensor:
+    def composite(self, painted: Tensor, drafts: Tensor, first: int) -> Tensor:
         """Painted frames (B, H, W, 3) with what stays from the drafts, pixel by pixel.
 
         Args:

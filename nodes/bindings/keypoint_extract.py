@@ -22,7 +22,7 @@ from .progress import Progress, counted, face_mesh
 
 
 @dataclass(frozen=True)
-class FoundFace:
+class VideoFace:
     """One face of a video."""
 
     keypoints: KeypointTrack
@@ -31,7 +31,7 @@ class FoundFace:
 
 
 @dataclass(frozen=True)
-class Watched:
+class PictureSource:
     """Pictures that can be read again and again."""
 
     pictures: Callable[[Callable[[int, int], None] | None], Iterator[Tensor]]  # with a callback for each one read
@@ -46,7 +46,7 @@ def extracted(
     crop: str = "fixed",
     video: object | None = None,
     frames: object | None = None,
-) -> FoundFace:
+) -> VideoFace:
     """The face of whichever input is connected.
 
     Args:
@@ -62,29 +62,29 @@ def extracted(
         InputError: nothing is connected.
         NoFaceError: there is no face.
     """
-    with _watched(video, frames, fps) as watched:
+    with _picture_source(video, frames, fps) as source:
         progress = Progress()
-        face_track = _tracked(watched, face, on_missing, _half(progress, 0))
+        face_track = _tracked(source, face, on_missing, _half(progress, 0))
         how = {"crop": crop, "scenes": face_track.scenes, "on_missing": on_missing if on_missing in FILLS else FILLS[0]}
         track = keypoints_of_pictures(
-            networks, watched.pictures(None), face_track.landmarks, on_progress=_half(progress, 1), **how
+            networks, source.pictures(None), face_track.landmarks, on_progress=_half(progress, 1), **how
         )
-        return FoundFace(track, face_track.landmarks, face_track.first)
+        return VideoFace(track, face_track.landmarks, face_track.first)
 
 
 @contextmanager
-def _watched(video: object | None, frames: object | None, fps: float) -> Iterator[Watched]:
+def _picture_source(video: object | None, frames: object | None, fps: float) -> Iterator[PictureSource]:
     if video is None and frames is None:
         raise InputError("nothing to watch: connect a video or frames.")
     in_memory = None if video is None else convert_video.video_frames(video)
     if video is None or in_memory is not None:
         images, rate = (frames, as_fps(fps)) if video is None else in_memory
         pictures = convert.to_pictures(images)
-        yield Watched(lambda on_progress: counted(pictures, len(pictures), on_progress or _nobody), rate)
+        yield PictureSource(lambda on_progress: counted(pictures, len(pictures), on_progress or _no_progress), rate)
         return
     with convert_video.video_file(video) as path:
         rate = probe_video(path).fps
-        yield Watched(lambda on_progress: read_pictures(path, rate, on_progress=on_progress), rate)
+        yield PictureSource(lambda on_progress: read_pictures(path, rate, on_progress=on_progress), rate)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Tracked:
     first: Tensor  # (H, W, 3) uint8: the first picture that shows the face
 
 
-def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable) -> Tracked:
+def _tracked(source: PictureSource, face: tuple, on_missing: str, progress: Callable) -> Tracked:
     first: list[Tensor] = []
     finder = SceneFinder()
 
@@ -108,9 +108,9 @@ def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable)
     index, place = face
     with face_mesh() as mesh:
         if place is not None:
-            index = index_at(place, next(watched.pictures(None)), mesh, "the first frame")
+            index = index_at(place, next(source.pictures(None)), mesh, "the first frame")
         more = {"on_missing": on_missing, "source": "the video", "on_face": on_face}
-        landmarks = track_faces(watched.pictures(progress), watched.fps, mesh, index, **more)
+        landmarks = track_faces(source.pictures(progress), source.fps, mesh, index, **more)
     return Tracked(landmarks, finder.scenes(), first[0])
 
 
@@ -119,5 +119,5 @@ def _half(progress: Progress, part: int) -> Callable[[int, int], None]:
     return lambda done, total: progress(part * total + done, 2 * total)
 
 
-def _nobody(_done: int, _total: int) -> None:
+def _no_progress(_done: int, _total: int) -> None:
     """Progress that nobody follows."""

@@ -80,7 +80,9 @@ class ComfyPainter:
             return Painted(frames, None)
         painted = self._painted(self.vae.encode(frames[..., :3]), on_step, first, fixed, shared=True)
         return (
-            painted if self.masks is None else replace(painted, frames=self.masks.kept(painted.frames, frames, first))
+            painted
+            if self.masks is None
+            else replace(painted, frames=self.masks.composite(painted.frames, frames, first))
         )
 
     def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:

@@ -38,7 +38,7 @@ def temp_video(path: Path) -> object:
     from comfy_api.input_impl import VideoFromFile
 
     video = VideoFromFile(str(path))
-    weakref.finalize(video, _let_go, path).atexit = False
+    weakref.finalize(video, _release, path).atexit = False
     return video
 
 
@@ -52,5 +52,5 @@ def video_ui(path: Path, text: str) -> dict:
     return node_ui
 
 
-def _let_go(path: Path) -> None:
+def _release(path: Path) -> None:
     _unused[path] = current_prompt()

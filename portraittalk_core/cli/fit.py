@@ -70,7 +70,7 @@ def fitted(
     with flags_named(), progress_bar("fitting") as on_progress:
         result = fit_to_film(film, speech, file, folder, fit.fit, on_progress)
     helps = result.helps_mouths if mouths_alone else result.helps
-    _tell(result, film, helps)
+    _print_result(result, film, helps)
     chosen = result.lips if helps else file
     changed = argparse.Namespace(**{**vars(args), "lips_file": chosen})
     return changed, open_renderer(spec, replace(options, lips_file=chosen))
@@ -101,7 +101,7 @@ def _check_mouths(film: Film, file: Path, options: LipOptions) -> bool:
     return True
 
 
-def _tell(result: FilmFit, film: Film, helps: bool) -> None:
+def _print_result(result: FilmFit, film: Film, helps: bool) -> None:
     seconds = result.held_back_s
     on = f"on the last {seconds:.1f} s of {film.source}, which were not learnt from" if seconds else f"on {film.source}"
     half, mouth = (

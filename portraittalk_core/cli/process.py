@@ -52,18 +52,18 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
                 code = job()
             sys.stdout.flush()
         except KeyboardInterrupt:
-            return _end("stopped; nothing was written", EXIT_STOPPED, debug)
+            return _print_error("stopped; nothing was written", EXIT_STOPPED, debug)
         except PortraitTalkError as error:
-            return _end(str(error), EXIT_USER, debug)
+            return _print_error(str(error), EXIT_USER, debug)
         except BrokenPipeError:
             # The reader of our output left, as `| head` does; what still waits to be written has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OK
         except Exception as error:
             if refusal := _system_refusal(error):
-                return _end(refusal, EXIT_USER, debug)
+                return _print_error(refusal, EXIT_USER, debug)
             text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
-            return _end(text, EXIT_INTERNAL, debug)
+            return _print_error(text, EXIT_INTERNAL, debug)
     return code or EXIT_OK
 
 
@@ -84,7 +84,7 @@ def _system_refusal(error: BaseException | None) -> str:
     return ""
 
 
-def _end(message: str, code: int, debug: bool) -> int:
+def _print_error(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(f"portraittalk: {message}", file=sys.stderr)

@@ -35,7 +35,7 @@ def test_a_portraits_mask_is_cut_as_the_portrait_is(bindings, scale):
     masks = bindings("frame_masks").FrameMasks(mask, (16, 16), fit, (4, 8))
     assert torch.equal(masks.at([0])[0, 0], torch.tensor([[0.0, 0, 1, 1]]).expand(4, 4))
     drafts, painted = torch.zeros(1, 16, 16, 3), torch.ones(1, 16, 16, 3)
-    kept = masks.kept(painted, drafts, 0)[0, :, :, 0]
+    kept = masks.composite(painted, drafts, 0)[0, :, :, 0]
     assert torch.equal(kept[:, :6], torch.zeros(16, 6)) and torch.equal(kept[:, 10:], torch.ones(16, 6))
 
 

@@ -26,7 +26,7 @@ def pack():
     ],
 )
 def test_voices_of_older_and_newer_comfyui_are_the_same(pack, inputs):
-    assert pack[0]._taken(inputs, "voices", "voice") == ["a", None, "b", None, None]
+    assert pack[0]._pop_grown(inputs, "voices", "voice") == ["a", None, "b", None, None]
     assert inputs == {"seed": 3}
 
 

@@ -30,7 +30,7 @@ from ...types import LandmarkTrack
 from ..data.order import example_at
 from ..data.squares import fit_square
 from ..data.video_clips import VideoClip
-from .variation import Look, Variation
+from .variation import PictureVariation, Variation
 
 GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
 ROOM = 1.5  # side of a region's box over what its landmarks span
@@ -123,7 +123,7 @@ class FramePairs:
         turns = rotation[[source, frame]]
         points = _on_square(video.track, [source, frame])
         if self.variation:
-            variation = Look.draw(self.variation, 2, draw, same=not self.apart)
+            variation = PictureVariation.draw(self.variation, 2, draw, same=not self.apart)
             pictures = variation.pictures((pictures + 1) / 2) * 2 - 1
             points, turns = variation.points(points), variation.rotations(turns)
         guides = points[:, list(GUIDES)]

@@ -46,7 +46,7 @@ class Variation:
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureVariation:
     """The random change of some pictures."""
 
     warp: RandomWarp  # from places of the new pictures to those of the old
@@ -56,7 +56,7 @@ class Look:
     coarse: tuple[float, ...]  # pixels that one becomes
 
     @classmethod
-    def draw(cls, variation: Variation, count: int, draw: np.random.Generator, same: bool = False) -> Look:
+    def draw(cls, variation: Variation, count: int, draw: np.random.Generator, same: bool = False) -> PictureVariation:
         """Random changes.
 
         Args:

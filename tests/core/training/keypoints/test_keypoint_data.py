@@ -8,7 +8,7 @@ from toy_puppet import motion, puppet_clip
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.topology import LIPS
 from portraittalk_core.training.keypoints.data import GUIDES, REGIONS, FramePairs, _box, _changed, _on_square
-from portraittalk_core.training.keypoints.variation import Look, Variation
+from portraittalk_core.training.keypoints.variation import PictureVariation, Variation
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,13 @@ def test_varied_pictures_carry_their_landmarks_and_heads_with_them():
     spots = torch.tensor([[[0.2, -0.3], [-0.3, 0.25], [0.1, 0.4]]]).expand(3, -1, -1)
     pictures = torch.stack([torch.exp(-((x - sx) ** 2 + (y - sy) ** 2) / 0.002) for sx, sy in spots[0].tolist()])
     strong = Variation(shift=0.15, zoom=0.25, stretch=0.2, turn_deg=25, bend=0.01)
-    look = Look.draw(strong, 3, np.random.default_rng(5))
+    look = PictureVariation.draw(strong, 3, np.random.default_rng(5))
     varied, found = look.pictures(pictures.expand(3, -1, -1, -1)), look.points(spots)
     weight = varied / varied.sum((2, 3), keepdim=True)
     centres = torch.stack([(weight * x).sum((2, 3)), (weight * y).sum((2, 3))], -1)
     assert (centres - found).abs().max() < 0.02
     assert (found - spots).norm(dim=-1).mean() > 0.1
-    look = Look.draw(Variation(turn_deg=30), 3, np.random.default_rng(1))
+    look = PictureVariation.draw(Variation(turn_deg=30), 3, np.random.default_rng(1))
     for turned, angle in zip(look.points(spots), look.angles.tolist(), strict=True):
         expected = Rotation.from_euler("z", angle).as_matrix()[:2, :2] @ spots[0].numpy().T
         assert torch.allclose(turned, torch.from_numpy(expected.T).float(), atol=1e-5)
@@ -123,14 +123,16 @@ def test_varied_pictures_carry_their_landmarks_and_heads_with_them():
 def test_pictures_of_a_pair_vary_alike_unless_they_are_apart(clips):
     strong = Variation(shift=0.2, zoom=0.2, light=0.5, blur=2.0)
     numbers = np.random.default_rng(0), np.random.default_rng(0)
-    alike = Look.draw(strong, 2, numbers[0], same=True)
-    apart = Look.draw(strong, 2, numbers[1])
+    alike = PictureVariation.draw(strong, 2, numbers[0], same=True)
+    apart = PictureVariation.draw(strong, 2, numbers[1])
     assert torch.equal(alike.warp.affine[0], alike.warp.affine[1]) and alike.coarse == (1, 1)
     assert torch.equal(alike.gamma[0], alike.gamma[1]) and torch.equal(alike.slope[0], alike.slope[1])
     assert (apart.warp.affine[0] - apart.warp.affine[1]).abs().max() > 0.01 and apart.gamma[0] != apart.gamma[1]
     picture = torch.rand(2, 3, 64, 64)
-    assert torch.allclose(Look.draw(Variation(), 2, numbers[0]).pictures(picture), picture, atol=1e-4)
-    dark = dataclasses.replace(Look.draw(Variation(light=1.0), 2, numbers[0]), gamma=torch.tensor([2.0, 0.5]))
+    assert torch.allclose(PictureVariation.draw(Variation(), 2, numbers[0]).pictures(picture), picture, atol=1e-4)
+    dark = dataclasses.replace(
+        PictureVariation.draw(Variation(light=1.0), 2, numbers[0]), gamma=torch.tensor([2.0, 0.5])
+    )
     dark = dataclasses.replace(dark, slope=torch.zeros(2, 2))
     assert torch.allclose(dark.pictures(picture), torch.stack([picture[0] ** 2, picture[1] ** 0.5]), atol=1e-3)
     data = FramePairs(clips, variation=strong, apart=True)
