@@ -33,6 +33,7 @@ from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 from .packed import FINE_PIXELS, PackedPicture, colours_of, pixels_of, write_pixels
 from .painters import FramePose, Painter, painted_parts, within
+from .parallax import Parallax
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
 
@@ -127,7 +128,7 @@ class PortraitRenderer:
         if blinks and (eyes := Eyes(self.region, box, portrait.landmarks.points_px[0])).shown:
             self.painters.insert(0, eyes)
         self.rising = None if chest is None else chest.share(grid_nodes(box).reshape(-1, 2), box)[:, None]
-        self.chest, self.turns = chest, TurnLimit(portrait)
+        self.chest, self.turns, self.parallax = chest, TurnLimit(portrait), Parallax(portrait.landmarks.points_px[0])
 
     def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
         """(2, 2) the corners around all that may move, pixels."""
@@ -162,7 +163,8 @@ class PortraitRenderer:
         pixels = torch.empty(together, *self.painted.shape[1:], dtype=torch.int32)
         for start in range(0, len(track), BATCH):
             with torch.inference_mode():
-                targets = self.turns.limited(track.points[start : start + BATCH] * scale)[..., :2]
+                turned = self.turns.limited(track.points[start : start + BATCH] * scale)
+                targets = self.parallax.softened(turned)
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
