@@ -18,8 +18,8 @@ REACH = round((INHALE_S + RISE_S) * ACTIVITY_HZ + 3 * EDGE_FRAMES) + 2  # frames
 def inhalation(activity: Tensor) -> Tensor:
     """How far lips are parted to draw breath, in pauses of speech and before it begins.
 
-    After a phrase the mouth first rests, and in a long pause it rests until half a second before the next one. After
-    the last phrase it rests.
+    After a phrase and as a clip begins the mouth first rests, and in a long pause it rests until half a second before
+    the next one. After the last phrase it rests.
 
     Args:
         activity: (M,) 0..1 at 100 Hz, from `speech.voice_activity`.
@@ -31,14 +31,15 @@ def inhalation(activity: Tensor) -> Tensor:
     In 20 filmed clips (`python -m benchmarks lipsync`) lips in pauses are on average as far apart as in speech, and
     farthest just before a phrase.
     """
-    since, until = _since_voice(activity), _since_voice(activity.flip(0)).flip(0)
+    since = _since_voice(activity, -round(CLOSED_S * ACTIVITY_HZ))  # a clip begins at rest
+    until = _since_voice(activity.flip(0), -ACTIVITY_HZ).flip(0)
     parted = smooth_step((since - CLOSED_S) / RISE_S) * smooth_step((INHALE_S + RISE_S - until) / RISE_S)
     pauses = (since > 0) & (since + until >= LEAST_PAUSE_S)
     return gaussian_smoothing((parted * pauses).float(), EDGE_FRAMES)
 
 
-def _since_voice(activity: Tensor) -> Tensor:
-    """(M,) seconds since somebody spoke, 0 while somebody speaks; at most a second, as before all speech."""
+def _since_voice(activity: Tensor, before: int) -> Tensor:
+    """(M,) seconds, at most one, since somebody spoke, the first time in frame `before`; 0 while somebody speaks."""
     frames = torch.arange(len(activity))
-    last = torch.where(activity > 0.5, frames, -ACTIVITY_HZ).cummax(0).values
+    last = torch.where(activity > 0.5, frames, before).cummax(0).values
     return ((frames - last) / ACTIVITY_HZ).clamp(max=1.0)

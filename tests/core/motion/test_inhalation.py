@@ -22,6 +22,8 @@ def at(curve: torch.Tensor, seconds: float) -> float:
 def test_lips_rest_after_a_phrase_and_part_before_the_next():
     parted = inhalation(voice(7, (1, 2), (5, 6)))
     assert at(parted, 0.1) < 0.01  # a second before all speech
+    assert at(inhalation(voice(2, (0.5, 2))), 0) < 0.05  # a clip begins as the portrait is
+    assert at(inhalation(voice(2, (0.5, 2))), 0.4) > 0.9
     assert at(parted, 0.8) > 0.95
     assert parted[120:180].max() < 0.01  # somebody speaks
     assert parted[210:425].max() < 0.05  # a long pause
