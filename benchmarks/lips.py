@@ -5,8 +5,9 @@ a folder of `tools/prepare_grid.py`: other sentences of the speakers that were t
 full network and the network without alignment (in both readings: no references at all, and the mean of unwarped ones),
 without lips and without sound are trained alike, in the same steps and seeds. Lips and sound are judged where aligned
 references show nothing of the inside of mouths (on drawn people a glove covers them, on filmed ones they are closed),
-and alignment where they do: each part where what it knows stands in no other place. Of filmed people lips and sound are
-judged with any references as well.
+and alignment where they do: each part where what it knows stands in no other place. Drawn people teach networks of
+their own for both; networks of filmed people learn with any references and paint with both, and what lips and sound are
+worth is told of both.
 
 A held-out clip's second half is painted through the renderer's contract, on its true landmarks, with references chosen
 from its first half, so that no frame helps itself. PSNR is of the hidden lower halves. LMD is IP-LAP's mean of |dx| and
@@ -35,20 +36,31 @@ from portraittalk_core.training.lips.config import NETWORKS
 from portraittalk_core.training.lips.stage import new_lip_model
 
 from .implicit_small import TRAIN, groups
-from .lips_scores import Scores, by_model, others_of, read_drawn, read_filmed, score, verdict, warped
+from .lips_scores import Scores, by_model, others_of, painter, read_drawn, read_filmed, score, verdict, warped
 from .lips_subjects import Subject, drawn_people, film_subject, prepared_clips
-from .lips_tables import OTHERS, WARP, save_sheet, show_cost, show_films, show_numbers, show_parts
-from .lips_training import FULL, VARIANTS, plan, trained
+from .lips_tables import (
+    LIP_REFERENCES,
+    OTHERS,
+    REFERENCES,
+    WARP,
+    save_sheet,
+    show_cost,
+    show_films,
+    show_numbers,
+    show_parts,
+)
+from .lips_training import FULL, SILENCE_HEARD, VARIANTS, plan, trained
 
 PURPOSE = "what alignment, lips and sound are worth to the lip renderer, and what references cost"
 # aligned references, and the parts that are judged with them
 COVERED, CLOSED, ANY = "covered", "closed", "any"
 DRAWN = {COVERED: (FULL, "no lips", "no sound"), ANY: (FULL, "no references", "unwarped mean")}
-FILMED = {CLOSED: (FULL, "no lips", "no sound"), ANY: tuple(VARIANTS)}
+FILMED = {ANY: tuple(VARIANTS), CLOSED: (FULL, "no lips", "no sound", SILENCE_HEARD)}
+DECIDED = {ANY: ("no references", "unwarped mean"), CLOSED: ("no lips", "no sound", SILENCE_HEARD)}  # of filmed people
 # what suits drawn and filmed people, where an option is not given
-USUAL_DRAWN = {"steps": 1600, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "held_out": 8}
-USUAL_FILMED = {"steps": 1600, "learning_rate": 2e-3, "size": 48, "networks": "quick", "held_out": 70}
-NUMBERED = 3  # on every so manyth held-out clip of filmed people numbers of references are tried
+USUAL_DRAWN = {"steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "held_out": 8}
+USUAL_FILMED = {"steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "held_out": 70}
+NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alignment-steps", metavar="N", type=int, default=1200, help="of filmed people's, before the steps"
     )
-    parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")
+    parser.add_argument("--batch", metavar="N", type=int, help=f"windows of a step{told('batch')}")
     parser.add_argument("--learning-rate", metavar="X", type=float, help=f"of the trainings{told('learning_rate')}")
     parser.add_argument("--size", metavar="S", type=int, help=f"pixels of the crops{told('size')}")
     parser.add_argument("--networks", choices=tuple(NETWORKS), help=f"widths of the layers{told('networks')}")
@@ -100,59 +112,87 @@ def run(args: argparse.Namespace) -> int:
     """Train, paint, and print the tables; 1 if a part is worth nothing."""
     began = time.process_time()
     given = {name: value for name, value in vars(args).items() if value is not None}
-    usual, worlds = (USUAL_DRAWN, DRAWN) if args.clips is None else (USUAL_FILMED, FILMED)
-    args = argparse.Namespace(**{**vars(args), **usual, **given})
-    if args.lips_file is not None:
-        worlds = {args.references or ANY: (FULL,)}
-    elif args.references is not None:
-        worlds = {args.references: tuple(VARIANTS)}
-    missed = 0
+    args = argparse.Namespace(**{**vars(args), **(USUAL_DRAWN if args.clips is None else USUAL_FILMED), **given})
+    missed, models = 0, {}
     with one_torch_thread(), tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
-        for references, judged in worlds.items():
+        for references, judged in worlds(args).items():
+            out = args.out or Path(folder)
+            if args.clips is None:
+                out, models = out / references, {}  # the networks of each kind of references are others
             names = [name for name in args.only if name in judged]
             if names:
-                missed |= measure(args, references, names, args.out or Path(folder))
+                missed |= measure(args, references, names, models, out)
         show_cost(args.cost)
     print(f"{time.process_time() - began:.0f} s of processor time")
     return missed
 
 
-def measure(args: argparse.Namespace, references: str, names: Sequence[str], folder: Path) -> int:
-    """Train and paint with references of one kind, and print their tables; 1 if a part is worth nothing."""
-    out = folder / references
-    train, held_out = subjects(args, references, folder / "crops")
+def worlds(args: argparse.Namespace) -> dict[str, Sequence[str]]:
+    """Kinds of aligned references, and the networks that are judged with them."""
     if args.lips_file is not None:
-        models = {FULL: open_lip_model(args.lips_file, name="lips")}
+        return {args.references or ANY: (FULL,)}
+    if args.references is not None:
+        return {args.references: tuple(VARIANTS)}
+    return DRAWN if args.clips is None else FILMED
+
+
+def measure(
+    args: argparse.Namespace, references: str, names: Sequence[str], models: dict[str, LipPriors], out: Path
+) -> int:
+    """Train and paint with references of one kind, and print their tables; 1 if a part is worth nothing.
+
+    `models` are those that are there already; what is trained is added.
+    """
+    missing = [name for name in names if name not in models]
+    train, held_out = subjects(args, references, out / "crops", bool(missing))
+    if args.lips_file is not None:
+        models[FULL] = open_lip_model(args.lips_file, name="lips")
     else:
-        models = {name: trained(name, train, args, out) for name in names}
+        models |= {name: trained(name, train, args, out) for name in missing}
     reader = read_drawn if args.clips is None else read_filmed
     scores: dict[str, Scores] = {}
-    for name, model in models.items():
-        scores[name] = score(held_out, by_model(model, 5, 5), reader)
+    for name in names:
+        scores[name] = score(held_out, painter(name, models[name]), reader)
         if name == FULL and len(held_out) > 1 and references != ANY:
-            scores[OTHERS] = score(held_out, by_model(model, 5, 5, others_of(held_out)), reader)
+            scores[OTHERS] = score(held_out, by_model(models[name], 5, 5, others_of(held_out)), reader)
     scores[WARP] = score(held_out, warped, reader)
-    trained_for = f"{args.steps} steps" if args.lips_file is None else args.lips_file.name
+    trained_for = f"{args.steps} steps" if args.steps else "trained before"
+    if args.lips_file is not None:
+        trained_for = args.lips_file.name
     missed = 0
     for number, (who, chosen) in enumerate(parted(args, held_out)):
         some = {name: [clips[at] for at in chosen] for name, clips in scores.items()}
         clips = f"{len(chosen)} held-out clips{who}, {references} references, {trained_for}"
         show_parts(f"parts of the network: {clips}", some)
-        lost = verdict({name: clips for name, clips in some.items() if name in VARIANTS}, who)
-        missed |= lost if not number else 0
-    if FULL in models:
-        show_more(args, models, held_out, folder / "crops")
-        save_sheet(models, held_out, out / "lips_sheet.png" if args.out else None)
+        lost = verdict({name: some[name] for name in names}, who)
+        missed |= int(not number and bool(lost & set(decided(args, references))))
+    if FULL in names:
+        show_more(args, models[FULL], held_out, out / "crops", references)
+        sheet = out / ("lips_sheet.png" if args.clips is None else f"lips_sheet_{references}.png")
+        save_sheet({name: models[name] for name in names}, held_out, sheet if args.out else None)
     return missed
 
 
-def show_more(args: argparse.Namespace, models: dict[str, LipPriors], held_out: Sequence[Subject], keep: Path) -> None:
-    """Print what numbers of references are worth to the full network, and how it paints films of others."""
-    reader = read_drawn if args.clips is None else read_filmed
-    show_numbers(models[FULL], held_out[:: NUMBERED if args.clips is not None else 1], reader)
-    films = [film_subject(read_film(film), models[FULL].crop, keep) for film in args.films]
+def decided(args: argparse.Namespace, references: str) -> Sequence[str]:
+    """The networks without a part for which references of one kind decide whether the part is worth nothing."""
+    return DECIDED[references] if args.clips is not None and args.references is None else tuple(VARIANTS)
+
+
+def show_more(
+    args: argparse.Namespace, model: LipPriors, held_out: Sequence[Subject], keep: Path, references: str
+) -> None:
+    """Print what numbers of references are worth to the full network, and how it paints films of others.
+
+    Of filmed people, each number where it is of what the other references do not show.
+    """
+    if args.clips is None:
+        show_numbers(model, held_out, read_drawn)
+    else:
+        what = (LIP_REFERENCES if references == CLOSED else REFERENCES,)
+        show_numbers(model, held_out[::NUMBERED], read_filmed, what)
+    films = [film_subject(read_film(film), model.crop, keep) for film in args.films]
     if films:
-        show_films(models[FULL], films, read_filmed)
+        show_films(model, films, read_filmed)
 
 
 def parted(args: argparse.Namespace, held_out: Sequence[Subject]) -> list[tuple[str, list[int]]]:
@@ -172,13 +212,15 @@ def parted(args: argparse.Namespace, held_out: Sequence[Subject]) -> list[tuple[
     return [(name, [places[video.name] for video in members]) for name, members in parts if members]
 
 
-def subjects(args: argparse.Namespace, references: str, keep: Path) -> tuple[list[Subject], list[Subject]]:
+def subjects(
+    args: argparse.Namespace, references: str, keep: Path, to_train: bool
+) -> tuple[list[Subject], list[Subject]]:
     """Clips to train on, and clips to paint."""
     keep.mkdir(parents=True, exist_ok=True)
     rule = crop_rule(args, keep)
     if args.clips is None:
         return drawn_people(rule, keep, references == COVERED)
-    to_train = args.lips_file is None and args.steps > 0
+    to_train = to_train and args.lips_file is None and args.steps > 0
     return prepared_clips(args.clips, args.held_out, rule, keep, to_train, references == CLOSED)
 
 

@@ -26,11 +26,11 @@ from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 
 from .implicit_small import by_warp, clip_picture, measured
 from .lips_puppet import SIDE, UNIT, mouth_ruler
-from .lips_subjects import Subject
-from .lips_training import FULL
+from .lips_subjects import Subject, in_silence
+from .lips_training import FULL, SILENCE_HEARD
 
 AT_ONCE = 8  # frames that are painted together
-AT_THE_MOUTH = ("no lips", "no sound")  # parts that act there alone, and are judged there
+AT_THE_MOUTH = ("no lips", "no sound", SILENCE_HEARD)  # parts that act there alone, and are judged there
 SURE = 2  # standard errors that a gain has to exceed to count as more than chance
 Painter = Callable[[Subject, Sequence[int]], Tensor]
 Reader = Callable[[Subject, Sequence[int], Tensor], Tensor]
@@ -116,12 +116,12 @@ class Gain:
         return "weak" if self.value <= SURE * self.error else "ok  "
 
 
-def verdict(scores: dict[str, Scores], who: str = "") -> int:
-    """Print whether the full network is the best in PSNR and in landmark distance; 1 if it is not.
+def verdict(scores: dict[str, Scores], who: str = "") -> set[str]:
+    """Print whether the full network is the best in PSNR and in landmark distance; the names of those as good.
 
     PSNR is of the lower half, or at the mouth where a part acts there.
     """
-    best, missed = scores.get(FULL), 0
+    best, as_good = scores.get(FULL), set()
     for name, others in scores.items() if best else ():
         if name == FULL:
             continue
@@ -132,15 +132,21 @@ def verdict(scores: dict[str, Scores], who: str = "") -> int:
             (Gain.of([other.lmd_px - full.lmd_px for full, other in pairs]), "px nearer lips", ".3f"),
         )
         for gain, unit, form in gains:
-            missed += gain.mark == "MISS"
+            as_good |= {name} if gain.mark == "MISS" else set()
             told = f"{gain.value:+{form}} ± {gain.error:{form}} {unit.format(place)}"
             print(f"{gain.mark} full over {name}{who}: {told}")
-    return int(missed > 0)
+    return as_good
 
 
 def others_of(held_out: Sequence[Subject]) -> dict[Subject, Subject]:
     """For each clip the next one, of another person on drawn people."""
     return dict(zip(held_out, (*held_out[1:], held_out[0]), strict=True))
+
+
+def painter(name: str, model: LipPriors) -> Painter:
+    """Paints with a network of VARIANTS, five references and five lip references."""
+    paint = by_model(model, 5, 5)
+    return (lambda subject, frames: paint(in_silence(subject), frames)) if name == SILENCE_HEARD else paint
 
 
 def by_model(model: LipPriors, num_faces: int, num_lips: int, lips_of: dict[Subject, Subject] | None = None) -> Painter:

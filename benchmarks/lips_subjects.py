@@ -18,6 +18,7 @@ from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, Refe
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.reading import around_lips
 from portraittalk_core.renderers.lip.references import choose
+from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip
 from portraittalk_core.training.lips.data import as_pictures, window_offsets
@@ -32,6 +33,14 @@ EVERY = 3  # every so manyth frame of a clip's second half is painted
 PEOPLE, LENGTH = 144, 16  # drawn ones that are trained on, and frames of the clip of each
 NEW_PEOPLE, NEW_LENGTH = 12, 96  # others, who are painted
 CLOSED = 0.3  # share of a half clip's frames, of the most closed mouths
+
+
+class SilentClip(LipClip):
+    """A clip in which silence is heard."""
+
+    def heard(self, frame: int) -> Tensor:
+        """(80, 16) mel chunk of silence, whatever the frame."""
+        return torch.full_like(super().heard(frame), SILENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +148,12 @@ def prepared_clips(
     parts = [members for _, members in groups(held_out, names)]
     chosen = [clip for part in parts for clip in part[:: max(1, len(part) // num_held_out)][:num_held_out]]
     return of(read_videos(folder, 1, names).videos) if to_train else [], of(chosen)
+
+
+def in_silence(subject: Subject) -> Subject:
+    """The subject with silence in the place of its sound."""
+    clip = subject.clip
+    return dataclasses.replace(subject, clip=SilentClip(*(getattr(clip, f.name) for f in dataclasses.fields(clip))))
 
 
 def closed_references(subject: Subject) -> Subject:

@@ -14,14 +14,15 @@ from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 
-from .lips_scores import HEADING, Reader, Scores, by_model, mean, over_warp, score, warped
+from .lips_scores import HEADING, Reader, Scores, by_model, mean, over_warp, painter, score, warped
 from .lips_subjects import Subject
 from .lips_training import FULL
 from .lipsync_tables import Table, show
 
 PAPER = {FULL: 32.93, "no references": 25.42, "unwarped mean": 25.42, "no lips": 31.22, "no sound": 32.70}  # LRS2
 FACES, LIPS = (1, 5, 10, 25), (1, 3, 5)  # numbers of references
-SHEET_FRAMES = 3
+REFERENCES, LIP_REFERENCES = "references", "lip references"
+SHEET_CLIPS, SHEET_FRAMES = 4, 3
 OTHERS, WARP, OVER = "full, with the next clip's lips", "our warp of one frame", "its mouth over the warp"
 
 
@@ -41,16 +42,19 @@ def show_films(model: LipPriors, films: Sequence[Subject], reader: Reader) -> No
     show(Table(f"films ({len(films)})", ["renderer", *HEADING], rows))
 
 
-def show_numbers(model: LipPriors, held_out: Sequence[Subject], reader: Reader) -> None:
+def show_numbers(
+    model: LipPriors,
+    held_out: Sequence[Subject],
+    reader: Reader,
+    what: Sequence[str] = (REFERENCES, LIP_REFERENCES),
+) -> None:
     """Print what more references and more lips are worth to the full network."""
-    for what, counts, pair in (
-        ("references", FACES, lambda count: (count, 5)),
-        ("lip references", LIPS, lambda count: (5, count)),
-    ):
+    for name in what:
         rows = []
-        for count in counts:
-            rows.append([str(count), *mean(score(held_out, by_model(model, *pair(count)), reader)).cells()])
-        show(Table(f"number of {what}", [what, *HEADING], rows))
+        for count in FACES if name == REFERENCES else LIPS:
+            pair = (count, 5) if name == REFERENCES else (5, count)
+            rows.append([str(count), *mean(score(held_out, by_model(model, *pair), reader)).cells()])
+        show(Table(f"number of {name}, {len(held_out)} clips", [name, *HEADING], rows))
 
 
 def show_cost(size: str) -> None:
@@ -85,9 +89,10 @@ def save_sheet(models: dict[str, LipPriors], held_out: Sequence[Subject], path: 
     if path is None:
         return
     columns = []
-    for subject in held_out[:4]:
+    for place in torch.linspace(0, len(held_out) - 1, min(SHEET_CLIPS, len(held_out))).long().tolist():
+        subject = held_out[place]
         frames = subject.painted_frames[:: max(1, len(subject.painted_frames) // SHEET_FRAMES)][:SHEET_FRAMES]
-        ways = [by_model(model, 5, 5) for model in models.values()]
+        ways = [painter(name, model) for name, model in models.items()]
         over = [over_warp(models[FULL])] if FULL in models else []
         rows = [subject.crops(frames), *(paint(subject, frames) for paint in (*ways, *over, warped))]
         columns.append(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
