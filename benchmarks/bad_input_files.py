@@ -230,6 +230,12 @@ def _texts() -> dict[str, Make]:
         "home.toml": 'out = "~nobody_of_this_name/x"\n',
         "wrong.toml": "out = 3\n[trainer]\nsteps = 'x'\n",
         "own_folder.toml": 'out = "."\nstart = "engine.safetensors"\n',
+        "own_file.toml": 'out = "engine.safetensors"\nmouth = "engine.safetensors"\ncorpus = "out/corpus"\n',
+        "other_kind.toml": 'out = "out/c.safetensors"\nmouth = "portrait.png"\ncorpus = "out/corpus"\n',
+        "corpus_is_file.toml": 'out = "out/c.safetensors"\ncorpus = "portrait.png"\n',
+        "sound_name.toml": 'out = "out/c.wav"\ncorpus = "out/corpus"\n',
+        "folder_jobs.csv": "job,out,portrait,speech,engine\ntalk,a,videos,speech.wav,\n"
+        "talk,b,portrait.png,speech.wav,videos\n",
         "deep_jobs.csv": "job,out,options\ntalk,a," + "[" * 100_000 + "\n",
         "infinite_jobs.csv": "job,out,portrait,speech,fps\ntalk,a,portrait.png,speech.wav,1e309\n",
         "result.json": json.dumps({"name": "<script>"}),

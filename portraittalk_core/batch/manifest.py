@@ -225,7 +225,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     files |= {pair.face_key: folder / pair.face for pair in also if names_mask(pair.face)}
     faces = tuple("" if names_mask(pair.face) else pair.face for pair in also)
     absent = [
-        f"the {name} {shortened(path)} does not exist"
+        not_there(name, path)
         for name, path in files.items()
         if name not in dependent and not is_file(path) and not (name in allowed and os.path.isdir(path))
     ]
@@ -318,6 +318,11 @@ def _value(cell: str) -> object:
 def is_file(path: Path) -> bool:
     """Whether a file is there; a name that no file can have is none."""
     return os.path.isfile(path)  # Path.is_file raises where the name is too long
+
+
+def not_there(column: str, path: Path) -> str:
+    """What is wrong with a file that a column names."""
+    return f"the {column} {shortened(path)} {'is a folder, no file' if os.path.isdir(path) else 'does not exist'}"
 
 
 def shortened(text: object) -> str:

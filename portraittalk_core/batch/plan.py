@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from .manifest import BatchJob, is_file, read_manifest, shortened
+from .manifest import BatchJob, is_file, not_there, read_manifest
 
 SHOWN_LINES = 6  # of a circle
 PART_STEM = 40  # letters of an output's name in that of a half-written file, see `media.files`
@@ -171,9 +171,7 @@ class BatchPlan:
                     what = f"its {CALLED.get(need.column, need.column)} {row[0]}"
                     return replace(job, unmade=f"{what} was not made (line {row[1]} {why[0]})")
             elif not is_file(job.files[need.column]):
-                absent.append(
-                    f"the {need.column} {shortened(job.files[need.column])} does not exist, and no line makes it"
-                )
+                absent.append(f"{not_there(need.column, job.files[need.column])}, and no line makes it")
         return replace(job, files=files, needs=tuple(needs), problem="; ".join(absent) or None)
 
 

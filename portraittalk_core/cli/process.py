@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-from ..errors import PortraitTalkError
+from ..errors import InputError, PortraitTalkError
 
 EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
 DOUBLE_TAP_S = 1.0  # a second Ctrl-C this soon must not break the clean-up after the first
@@ -37,6 +37,7 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
     Returns:
         0 done, 2 the user's mistake, 130 stopped by Ctrl-C or SIGTERM, 1 a fault of this program.
     """
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × must not turn success into failure
@@ -49,6 +50,7 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
         try:
             # Inside the try: a signal that comes while the handlers are put back is a stop as well.
             with stop_on_signals():
+                _check_current_folder()
                 code = job()
             sys.stdout.flush()
         except KeyboardInterrupt:
@@ -65,6 +67,31 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
             text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
             return _print_error(text, EXIT_INTERNAL, debug)
     return code or EXIT_OK
+
+
+def open_standard_streams() -> None:
+    """Give a process that was started without standard streams (`>&-`) the null device in their place.
+
+    Else the next file that is opened would get such a stream's number, and what libraries print would be written to it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null_device = os.open(os.devnull, os.O_RDWR)
+            if null_device != number:
+                os.dup2(null_device, number)
+                os.close(null_device)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:  # torch's MKL would end the process as it is imported, with code 2 and without a word
+        raise InputError("the folder that this runs in is gone; change to another one.") from error
 
 
 def _system_refusal(error: BaseException | None) -> str:

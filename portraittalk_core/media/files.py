@@ -310,4 +310,8 @@ def explain_write_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.ENAMETOOLONG:
             raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one.") from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise OutputError(
+                f"cannot write {path}: there is a file where a folder is needed; choose another name."
+            ) from error
         raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error

@@ -199,7 +199,11 @@ def ai_mark_line() -> Line:
 def weight_files(folders: Iterable[Path]) -> list[Line]:
     """Optional weight files in the given and the known folders, recognised by what is in them."""
     folders = [Path(folder).expanduser() for folder in (*folders, *known_folders())]
-    lines = [Line(str(folder), "no such folder", False, "check the path") for folder in folders if not folder.is_dir()]
+    absent = [folder for folder in folders if not folder.is_dir()]
+    lines = [
+        Line(str(folder), "a file, no folder" if folder.exists() else "no such folder", False, "check the path")
+        for folder in absent
+    ]
 
     def searched() -> str:
         from ..weights.catalog import find_weights

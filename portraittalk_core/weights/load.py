@@ -41,9 +41,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             tensors = load_file(path)
         else:
             check_sizes(path)
-            tensors = _matlab_tensors(path) if start.startswith(b"MATLAB 5") else _torch_tensors(path)
+            tensors = _matlab_tensors(path) if start.startswith(b"MATLAB 5") else _torch_tensors(path, start)
     except InputError as error:
-        raise InputError(f"{path.name} cannot be read as a weight file: {error}; download it again.") from error
+        raise InputError(
+            f"{path.name} cannot be read as a weight file: {error}; choose another, or download it again."
+        ) from error
     except Exception as error:  # damaged files make their readers raise anything
         if isinstance(error, UnpicklingError) and "weights_only" in str(error):
             raise InputError(
@@ -111,7 +113,9 @@ def _shortened(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in NAMELESS)
 
 
-def _torch_tensors(path: Path) -> dict[str, Tensor]:
+def _torch_tensors(path: Path, start: bytes) -> dict[str, Tensor]:
+    if not start.startswith((b"PK", b"\x80")):  # an archive, or a pickle of protocol 2 and later
+        raise InputError("it is neither safetensors nor a file of PyTorch or MATLAB")
     with plain_globals():
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     return {".".join(names): value for names, value in nested_entries(content) if names and isinstance(value, Tensor)}

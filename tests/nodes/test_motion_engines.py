@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from portraittalk_core.engines.builtin.mouth_model import save_mouth
+from portraittalk_core.engines.builtin.closure_net import ClosureNet
+from portraittalk_core.engines.builtin.mouth_model import save_closures, save_mouth
 from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.engines.landmark_generator.network import LandmarkNet
 
@@ -52,6 +53,7 @@ def engine_files(comfy) -> Path:
     net = MouthNet(8).eval().requires_grad_(False)
     net.late.bias[-1] = 1.0  # hears a voice
     save_mouth(net, folder / "me.safetensors", {})
+    save_closures(ClosureNet(8), folder / "closures.safetensors", {})
     save_file({k: v.contiguous() for k, v in LandmarkNet().state_dict().items()}, folder / "lip.safetensors")
     save_file({"w": torch.zeros(1)}, folder / "other.safetensors")
     return folder
@@ -66,10 +68,10 @@ def test_engines_are_listed_by_content(comfy, engine_files):
             entry["key"] for entry in listed if entry["key"] != "built in"
         ]
         listed = [entry["key"] for entry in listed]
-    assert set(listed) == {"built in", "me.safetensors", "lip.safetensors"}
+    assert set(listed) == {"built in", "me.safetensors", "closures.safetensors", "lip.safetensors"}
 
 
-@pytest.mark.parametrize("engine", ["built in", "me.safetensors", "lip.safetensors"])
+@pytest.mark.parametrize("engine", ["built in", "me.safetensors", "closures.safetensors", "lip.safetensors"])
 def test_every_engine_makes_a_track_and_a_plot(comfy, engine_files, small_portrait_name, speech_name, engine):
     prefix = f"engine_{engine.split('.')[0].replace(' ', '_')}"
     run = comfy.run(prompt_with(small_portrait_name, speech_name, prefix, engine))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...checks import check_range
+from ...checks import abbreviated, check_range
 from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
 
+SUFFIX = ".safetensors"  # of the file to write
 LEAST_HOURS = 0.02  # of synthesised speech in all
 
 _LIMITS = (
@@ -52,6 +53,8 @@ class ClosureTraining:
     trainer: ClosureTrainer = field(default_factory=ClosureTrainer)
 
     def __post_init__(self) -> None:
+        if self.out.suffix.lower() != SUFFIX:
+            raise InputError(f"out must be the name of a {SUFFIX} file, not {abbreviated(self.out.name)}.")
         check_range(self.hours, 0, 500, "hours")
         check_range(self.neural_hours, 0, 500, "neural_hours")
         if (total := self.hours + self.neural_hours) < LEAST_HOURS:

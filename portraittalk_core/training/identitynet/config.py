@@ -138,7 +138,7 @@ def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, 
 
 
 def _check_apart(settings: object, path: Path) -> None:
-    """Check that no path of the settings lies where the training writes: directly in its folder `out`, or around it."""
+    """Check that no path of the settings is written: it is not `out`, nor directly in that folder, nor around it."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     out = values.pop("out", None)
     if not isinstance(out, Path):
@@ -148,10 +148,11 @@ def _check_apart(settings: object, path: Path) -> None:
             if not isinstance(read, Path) or not read.exists():
                 continue
             real, real_out = Path(os.path.realpath(read)), Path(os.path.realpath(out))
-            if read.is_dir() and real_out.is_relative_to(real) or read.is_file() and is_same_file(real.parent, out):
+            is_written = read.is_file() and (is_same_file(real.parent, out) or is_same_file(read, out))
+            if is_written or (read.is_dir() and real_out.is_relative_to(real)):
                 raise InputError(
-                    f"{path}: {name} is read from {read}, where the training writes ({out}); choose another folder for "
-                    "out, so that nothing is lost and nothing that is made is learnt from."
+                    f"{path}: {name} is read from {read}, where the training writes ({out}); choose another name or "
+                    "folder for out, so that nothing is lost and nothing that is made is learnt from."
                 )
 
 

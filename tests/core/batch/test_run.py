@@ -172,6 +172,9 @@ def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):
     masked, boxed, gone = read_manifest(manifest(folder, *rows, columns="job,out,portrait,speech,face"))
     assert (masked.files["face"], dict(masked.options), masked.problem) == (folder / "mask.png", {}, None)
     assert gone.problem == f"the face {folder / 'none.png'} does not exist"
+    (folder / "b.wav").mkdir()
+    (line,) = read_manifest(manifest(folder, "talk,x,me.png,b.wav", columns="job,out,portrait,speech"))
+    assert line.problem == f"the speech {folder / 'b.wav'} is a folder, no file"
     assert "face" not in boxed.files and boxed.options == {"face": "0,0,9,9"}
     assert batch_jobs._face(masked).which.name == "mask.png" and batch_jobs._face(boxed).which.box == (0, 0, 9, 9)
 

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -42,6 +43,34 @@ def test_an_error_becomes_its_exit_code_and_one_line(error, code, said, capsys):
     assert run_guarded(raises(error), debug=False) == code
     err = capsys.readouterr().err
     assert said in err and len(err.splitlines()) == 1
+
+
+def test_a_folder_that_is_gone_is_told(capsys, monkeypatch):
+    def gone():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert run_guarded(lambda: pytest.fail("it began"), debug=False) == 2
+    assert "is gone; change to another one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_standard_streams_does_its_work(closed, tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, sys\n"
+        "from portraittalk_core.cli.process import run_guarded\n"
+        "def job():\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        print('said')\n"
+        "        os.write(1, b'by a library')\n"
+        "        file.write('written')\n"
+        "sys.exit(run_guarded(job, False))\n"
+    )
+    words = [sys.executable, str(script), str(tmp_path / "out.txt")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], env=environment, check=False).returncode == 0
+    assert (tmp_path / "out.txt").read_text() == "written"
 
 
 def test_debug_shows_the_traceback(capsys):

@@ -151,6 +151,13 @@ def test_what_would_fill_the_memory_is_refused_unread(kind, tmp_path, untouched)
     assert read_shapes(tmp_path / "x.pt") == {}
 
 
+@pytest.mark.parametrize("start", [b"RIFF\x24\0\0\0WAVE", b"\x89PNG\r\n\x1a\n", b"<html>not found</html>"])
+def test_a_file_of_another_kind_is_told_as_one(start, tmp_path):
+    (tmp_path / "x.pt").write_bytes(start + bytes(100))
+    with pytest.raises(InputError, match=r"x\.pt cannot be read as a weight file: it is neither safetensors nor"):
+        read_tensors(tmp_path / "x.pt")
+
+
 @pytest.mark.slow
 def test_a_matlab_file_that_grows_is_refused_unread(tmp_path, monkeypatch):
     savemat(tmp_path / "x.mat", {"a": np.zeros((5000, 5000))}, do_compression=True)

@@ -12,7 +12,7 @@ from portraittalk_core.engines.builtin.mouth_model import load_mouth, save_mouth
 from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.training.closures import recordings, stage
-from portraittalk_core.training.closures.config import ClosureTrainer, load_closure_config
+from portraittalk_core.training.closures.config import ClosureTrainer, ClosureTraining, load_closure_config
 from portraittalk_core.training.closures.labels import CLASS_OF, IGNORED, frame_classes
 from portraittalk_core.training.closures.stage import fit_closures
 from portraittalk_core.training.closures.vary import varied
@@ -161,10 +161,21 @@ def test_a_training_writes_what_the_engine_opens(tmp_path, monkeypatch, with_mou
 
 @pytest.mark.parametrize(
     ("setting", "told"),
-    [("hours = 0\nneural_hours = 0", "add up to 0"), ("[trainer]\nrecorded = 1.5", "recorded"), ("ours = 1", "ours")],
+    [
+        ("hours = 0\nneural_hours = 0", "add up to 0"),
+        ("[trainer]\nrecorded = 1.5", "recorded"),
+        ("ours = 1", "ours"),
+        ('mouth = "c.safetensors"', "mouth is read from .*choose another name or folder for out"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, setting, told):
     path = tmp_path / "closures.toml"
+    (tmp_path / "c.safetensors").touch()
     path.write_text(f'out = "c.safetensors"\ncorpus = "corpus"\n{setting}\n', encoding="utf-8")
     with pytest.raises(InputError, match=told):
         load_closure_config(path)
+
+
+def test_a_network_is_written_as_safetensors(tmp_path):
+    with pytest.raises(InputError, match=r"the name of a \.safetensors file, not .c\.wav"):
+        ClosureTraining(tmp_path / "c.wav", tmp_path)
