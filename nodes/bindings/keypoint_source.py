@@ -18,7 +18,7 @@ from ...portraittalk_core.progress import Progress
 from ...portraittalk_core.renderers.contract import Film
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait
 from . import convert, convert_video
-from .face_place import choice_at
+from .face_place import choice_at, named_index
 from .progress import face_mesh
 
 Motion = KeypointTrack | LandmarkTrack
@@ -65,7 +65,8 @@ def source_and_motion(
         if isinstance(motion, LandmarkTrack) and not face_index and face_at is None:
             face = driven_portrait(picture, motion, "the portrait", mesh)
         else:
-            which = choice_at(face_index, face_at, tuple(picture.shape[:2]))
+            size = tuple(picture.shape[:2])
+            which = named_index(face_index) if face_at is None else choice_at(face_index, face_at, size)
             face = find_portrait(picture, which, source="the portrait", mesh=mesh)
     return face, fit_track(face, motion) if isinstance(motion, LandmarkTrack) else motion
 

@@ -49,12 +49,12 @@ def run(
     with face_mesh() as mesh:
         for at, number in numbers.items():
             which = choice_at(number, places[at], size)
-            portrait = find_portrait(picture, which, ORDER, SOURCE, mesh, is_chosen=True)
+            portrait = find_portrait(picture, which, ORDER, SOURCE, mesh)
             name = f"the face of voice {at}"
             speakers.append(PictureSpeaker(portrait, convert_audio.to_speech(audios[at]), name))
             sounds.append(convert_audio.to_waveform(audios[at]))
         for number in listed(listeners, "listeners"):
-            portrait = find_portrait(picture, number, ORDER, SOURCE, mesh, is_chosen=True)
+            portrait = find_portrait(picture, number, ORDER, SOURCE, mesh)
             speakers.append(PictureSpeaker(portrait, nothing_said(), f"the listening face {number}"))
     keep_frames, crf = written
     total = max(speaker.speech.num_frames(motion.fps) for speaker in speakers)

@@ -28,7 +28,7 @@ from ..face.choice import FaceChoice, face_choice
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
-from ..face.options import FaceOptions
+from ..face.options import FaceOptions, named_in
 from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
@@ -176,8 +176,9 @@ class JobRunner:
 
     def _portraits(self, job: BatchJob, picture: Tensor) -> list[Portrait]:
         """The picture with each of the faces that a job means."""
-        path, faces = job.files.get("portrait") or job.files["source"], _faces(job)
-        how = {"face_order": _face(job).face_order, "source": path.name, "is_chosen": len(faces) > 1}
+        path = job.files.get("portrait") or job.files["source"]
+        faces = _faces(job) if job.also else [named_in(_given_face(job))]
+        how = {"face_order": _face(job).face_order, "source": path.name}
         return [find_portrait(picture, which, mesh=self._mesh, **how) for which in faces]
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
@@ -302,9 +303,14 @@ def _style(job: BatchJob) -> Style | None:
 
 
 def _face(job: BatchJob) -> FaceOptions:
-    """Which face a job means; a mask's file lies beside the manifest."""
-    options = fields_given(FaceOptions, dict(job.options))
-    return FaceOptions(**options, **({"face": str(job.files["face"])} if "face" in job.files else {}))
+    """Which face a job means, and how faces are counted."""
+    return FaceOptions(**_given_face(job))
+
+
+def _given_face(job: BatchJob) -> dict[str, object]:
+    """Fields of `FaceOptions` that a job gives; a mask's file lies beside the manifest."""
+    place = {"face": str(job.files["face"])} if "face" in job.files else {}
+    return fields_given(FaceOptions, dict(job.options)) | place
 
 
 def _sound(job: BatchJob) -> SoundChoice:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..checks import is_same_file
 from ..errors import InputError, OutputError
-from ..face.options import FaceOptions
+from ..face.options import FaceOptions, named_in
 from ..frame_rate import as_fps
 from ..media.options import WriteOptions
 from ..options import Option, allowed_numbers, check_option, default_text, option_of, options_of
@@ -187,7 +187,8 @@ def add_portrait(parser: argparse.ArgumentParser) -> None:
 def add_face(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a face and of the face-mesh back end."""
     group = parser.add_argument_group("face")
-    add_options(group, FaceOptions, filled=True)
+    add_options(group, FaceOptions)
+    parser.set_defaults(face_order=FaceOptions.face_order)
     add_mesh(group)
 
 
@@ -198,6 +199,15 @@ def chosen_face(args: argparse.Namespace) -> int | FaceChoice:
         InputError: neither a box nor a mask that can be read.
     """
     return options_from(args, FaceOptions).which
+
+
+def named_face(args: argparse.Namespace) -> int | FaceChoice | None:
+    """Which face the flags of `add_face` name; None where none of them is given.
+
+    Raises:
+        InputError: neither a box nor a mask that can be read.
+    """
+    return named_in(given_options(args, FaceOptions))
 
 
 def add_mesh(group: argparse._ArgumentGroup) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .arguments import chosen_face, open_chosen_mesh
+from .arguments import named_face, open_chosen_mesh
 
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
@@ -18,10 +18,10 @@ def portrait_from(args: argparse.Namespace) -> Portrait:
     Raises:
         NoFaceError: there is no such face.
     """
-    return portraits_from(args, [chosen_face(args)])[0]
+    return portraits_from(args, [named_face(args)])[0]
 
 
-def portraits_from(args: argparse.Namespace, faces: list[int | FaceChoice]) -> list[Portrait]:
+def portraits_from(args: argparse.Namespace, faces: list[int | FaceChoice | None]) -> list[Portrait]:
     """Read `--portrait` and detect some of its faces.
 
     Raises:
@@ -32,5 +32,5 @@ def portraits_from(args: argparse.Namespace, faces: list[int | FaceChoice]) -> l
 
     picture = load_picture(args.portrait)
     with open_chosen_mesh(args) as mesh:
-        how = {"face_order": args.face_order, "source": args.portrait.name, "is_chosen": len(faces) > 1}
+        how = {"face_order": args.face_order, "source": args.portrait.name}
         return [find_portrait(picture, face, mesh=mesh, **how) for face in faces]

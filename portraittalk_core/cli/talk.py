@@ -25,7 +25,7 @@ from .arguments import (
     options_from,
 )
 from .motion import add_motion, motion_engine, motion_options
-from .portrait import portraits_from
+from .portrait import portrait_from, portraits_from
 from .progress import progress_bar
 from .renderers import add_renderer, check_video_output, flags_named, open_renderer, renderer_options
 from .resume import resumed
@@ -79,7 +79,7 @@ def talk_portrait(args: argparse.Namespace) -> None:
     print_result(result, time.perf_counter() - started)
 
 
-def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options: MotionOptions) -> Made:
+def _talk_alone(args: argparse.Namespace, _faces: list[int | FaceChoice], options: MotionOptions) -> Made:
     """What makes the video of one speaking face."""
     from ..media.audio import load_speech
     from ..pipelines.talk import talk as make_talk
@@ -87,7 +87,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
     sound = chosen_sound(args)
     speech = load_speech(sound)
     options = options_from(args, PointFiles).read_into(options, speech)
-    portrait = portraits_from(args, faces)[0]
+    portrait = portrait_from(args)
     more = {"sound": sound, "driving": driving_film(args), "film_end": options_from(args, DubOptions).film_end}
     return partial(make_talk, portrait, speech, args.out, options, **more)
 

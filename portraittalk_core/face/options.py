@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,3 +42,12 @@ class FaceOptions:
         from .choice import face_choice
 
         return face_choice(self.face)
+
+
+def named_in(given: Mapping[str, object]) -> int | FaceChoice | None:
+    """Which face the given fields of `FaceOptions` name; None where neither a number nor a place is among them.
+
+    Raises:
+        InputError: neither a box nor a mask that can be read.
+    """
+    return FaceOptions(**given).which if {"face_index", "face"} & given.keys() else None

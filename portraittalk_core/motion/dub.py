@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
-from ..face.geometry import align, eye_axis, turned_aside
+from ..face.geometry import eye_axis, turned_aside
 from ..memory_map import extended, mapped_tensor, release_memory
 from ..motion.options import STILL, MotionOptions
 from ..progress import Progress
@@ -23,6 +23,7 @@ from ..types import LandmarkTrack, Speech
 from .dub_options import FILM_ENDS
 from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
 from .smoothing import smooth_step
+from .turned_face import TurnedFace
 
 TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap
 BLOCK = 512  # frames whose landmarks are looked at at once
@@ -149,8 +150,8 @@ def _carried_mouths(  # noqa: PLR0913 - what `dub_track` is given
     faces, start = _SceneFaces(driving, scenes), 0
     for spoken in engine.spans(speech, faces.first, options, on_progress):
         for begin, end in _within_scenes(scenes, start, start + len(spoken)):
-            speaking, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
-            yield with_mouth(driving.slice(begin, end), speaking, reference, share)
+            speaking, reference, *how = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
+            yield with_mouth(driving.slice(begin, end), speaking, reference, *how)
         start += len(spoken)
 
 
@@ -162,20 +163,20 @@ class _SceneFaces:
         valid_scenes = scenes[driving.valid]
         self._first = int(valid_scenes[0]) if len(valid_scenes) else 0
         self._rigs: dict[int, FaceRig] = {}
-        self._scene, self._face = -1, (self.first, mouth_share(self.first))
+        self._scene, self._face = -1, (self.first, mouth_share(self.first), TurnedFace(self.first))
 
     @property
     def first(self) -> LandmarkTrack:
         """One frame: the face at rest in the first scene that shows it, on which the engine lets it speak."""
         return self._at_rest(self._first)
 
-    def speaking(self, spoken: LandmarkTrack, scene: int) -> tuple[LandmarkTrack, LandmarkTrack, Tensor]:
-        """Some frames of the speaking face on a scene's face at rest, that face, and its (478,) mouth mask."""
+    def speaking(self, spoken: LandmarkTrack, scene: int) -> tuple[LandmarkTrack, LandmarkTrack, Tensor, TurnedFace]:
+        """Frames of the speaking face on a scene's face at rest, that face, its (478,) mouth mask, and it turned."""
         if scene != self._scene:
             reference = self._at_rest(scene)
-            self._scene, self._face = scene, (reference, mouth_share(reference))
-        reference, share = self._face
-        return self._carried(spoken, scene), reference, share
+            turned = TurnedFace.of_film(self._driving, reference, self._scenes == scene)
+            self._scene, self._face = scene, (reference, mouth_share(reference), turned)
+        return self._carried(spoken, scene), *self._face
 
     def _at_rest(self, scene: int) -> LandmarkTrack:
         return resting_face(self._driving, self._scenes, scene)
@@ -221,7 +222,11 @@ def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
 
 
 def with_mouth(
-    driving: LandmarkTrack, spoken: LandmarkTrack, reference: LandmarkTrack, share: Tensor | None = None
+    driving: LandmarkTrack,
+    spoken: LandmarkTrack,
+    reference: LandmarkTrack,
+    share: Tensor | None = None,
+    turned: TurnedFace | None = None,
 ) -> LandmarkTrack:
     """The mouth of one track on the head of another.
 
@@ -230,19 +235,19 @@ def with_mouth(
         spoken: the same face speaking without moving its head, T frames or more, on the same picture.
         reference: one frame: the face in the pose of `spoken`.
         share: (478,) of `mouth_share(reference)`, to save making it again for every span.
+        turned: the face of `reference` in other poses; None: it is rigid but for the mouth.
 
     Returns:
         T frames.
     """
     share = (mouth_share(reference) if share is None else share)[:, None]
-    rigid, rest = list(topo.RIGID), reference.points_px
+    turned = turned or TurnedFace(reference)
     size = torch.tensor([driving.width, driving.height, driving.width], dtype=torch.float32)
     points = driving.points.clone()
     for start in range(0, len(driving), SPAN):
         span = slice(start, start + SPAN)
         filmed_px, spoken_px = driving.points_px[span], spoken.points_px[span]
-        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed_px), -1, -1), filmed_px[:, rigid])
-        placed = scale[:, None, None] * spoken_px @ rotation.transpose(1, 2) + shift[:, None]
+        placed = turned.placed(spoken_px, filmed_px)
         moves = (share > 0) & driving.valid[span, None, None]
         points[span] = torch.where(moves, torch.lerp(filmed_px, placed, share) / size, points[span])
     return replace(driving, points=points)

@@ -126,7 +126,7 @@ def driven_portrait(
     middles = faces[:, :, :2].mean(1)
     distances = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
     nearest = int(distances.argmin()) if len(faces) and float(distances.min()) < MAX_DISTANCE else 0
-    return find_portrait(picture, nearest, source=source, mesh=mesh, is_chosen=True)
+    return find_portrait(picture, nearest, source=source, mesh=mesh)
 
 
 def compare_lengths(track_s: float, sound: Sound) -> None:

@@ -41,30 +41,29 @@ STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is
 
 def find_portrait(
     picture: Tensor,
-    face_index: int | FaceChoice = 0,
+    face_index: int | FaceChoice | None = None,
     face_order: str = "size",
     source: str = "portrait",
     mesh: MeshBackend | None = None,
-    is_chosen: bool = False,
 ) -> Portrait:
     """The picture with the landmarks of one of its faces.
 
-    Where there are several and the first is taken, a warning says so.
+    Where there are several, and nobody said which, a warning says that the first is taken.
 
     Args:
         picture: (H, W, 3) uint8.
-        face_index: which face, 0 is the first of `face_order`; or what chooses it.
+        face_index: which face, 0 is the first of `face_order`; or what chooses it; None: the first.
         face_order: see `detect_faces`.
         source: what to call the picture in messages.
         mesh: an open back end; None opens one for this call.
-        is_chosen: whether somebody chose the first face among several, so that this is no news.
 
     Raises:
         NoFaceError: no face, none of that index, or one too small to animate.
     """
     if mesh is None:
         with open_mesh() as opened:
-            return find_portrait(picture, face_index, face_order, source, opened, is_chosen)
+            return find_portrait(picture, face_index, face_order, source, opened)
+    is_named, face_index = face_index is not None, 0 if face_index is None else face_index
     _check_index(face_index)
     faces = detect_any_way_up(picture, mesh, face_order)
     height, width = picture.shape[:2]
@@ -88,7 +87,7 @@ def find_portrait(
             "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
-    if len(points_px) > 1 and face_index == 0 and not is_chosen:
+    if len(points_px) > 1 and not is_named:
         _warn_of_others(points_px, face_order, source)
     _warn_of_look(picture, landmarks, source)
     return Portrait(picture, landmarks, source)

@@ -16,6 +16,7 @@ from ...memory_map import release_memory
 from ...motion.dub import fit_speech, mouth_share, presence, resting_face, with_mouth
 from ...motion.smoothing import frame_times_s, sample_at
 from ...motion.speaking_gate import ACTIVITY_HZ, speaking_gate
+from ...motion.turned_face import TurnedFace
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
 
@@ -92,18 +93,22 @@ class RestingMouth:
     def __init__(self, track: LandmarkTrack, scenes: Tensor, rest: LandmarkTrack | None = None) -> None:
         self._track, self._scenes, self._rest = track, scenes, rest
         self._scene: int | None = None
-        self._face: tuple[LandmarkTrack, Tensor] | None = None
+        self._face: tuple[LandmarkTrack, Tensor, TurnedFace] | None = None
 
     def blend(self, index: int, wanted: Tensor, gate: float) -> Tensor:
         """(478, 3) landmarks of a frame whose mouth is `gate` of the way from rest to the wanted one's."""
         if gate >= 1:
             return wanted
-        reference, share = self._at_rest(int(self._scenes[index]))
+        reference, share, turned = self._at_rest(int(self._scenes[index]))
         filmed = self._track.slice(index, index + 1)
-        return torch.lerp(with_mouth(filmed, reference, reference, share).points[0], wanted, gate)
+        return torch.lerp(with_mouth(filmed, reference, reference, share, turned).points[0], wanted, gate)
 
-    def _at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor]:
+    def _at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor, TurnedFace]:
         if self._face is None or (scene != self._scene and self._rest is None):
-            reference = self._rest or resting_face(self._track, self._scenes, scene)
-            self._scene, self._face = scene, (reference, mouth_share(reference))
+            if self._rest is None:
+                reference = resting_face(self._track, self._scenes, scene)
+                turned = TurnedFace.of_film(self._track, reference, self._scenes == scene)
+            else:
+                reference, turned = self._rest, TurnedFace(self._rest)
+            self._scene, self._face = scene, (reference, mouth_share(reference), turned)
         return self._face

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...motion.dub import resting_frame
 from ...threads import one_torch_thread
 from ..contract import Film
+from ..warp.build import filmed_face
 from ..warp.film import FilmedFace
 from .footage import Footage
 
@@ -40,7 +40,7 @@ class WarpedFrames:
             return picture
         if (scene := film.scene(index)) != self._scene:
             self._scene = scene
-            self._face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
+            self._face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
         with one_torch_thread():
             return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size)
 

@@ -15,6 +15,7 @@ from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
 from ...memory_map import release_memory
 from ...motion.dub import resting_face, resting_frame
+from ...motion.turned_face import TurnedFace
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
@@ -152,7 +153,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(_at_rest(film, scene), float(film.track.fps))
+            face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size)
         yield warped
@@ -160,9 +161,12 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             release_memory()
 
 
-def _at_rest(film: Film, scene: int) -> LandmarkTrack:
-    """One frame: the face at rest in a scene."""
-    return resting_frame(film.track) if film.scenes is None else resting_face(film.track, film.scenes, scene)
+def filmed_face(film: Film, scene: int) -> TurnedFace:
+    """The face of one scene of a film, at rest and in other poses."""
+    if film.scenes is None:
+        return TurnedFace.of_film(film.track, resting_frame(film.track))
+    rest = resting_face(film.track, film.scenes, scene)
+    return TurnedFace.of_film(film.track, rest, film.scenes == scene)
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:

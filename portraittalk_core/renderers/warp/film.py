@@ -19,8 +19,7 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_centres, soft_step
 from ...face.flat_colours import is_flat
-from ...face.geometry import align
-from ...types import LandmarkTrack
+from ...motion.turned_face import TurnedFace
 from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
 from .open_mouth import Sampler, on_lip_edges
@@ -45,13 +44,13 @@ class FilmedFace:
     """Draws one face of a film in the frames of one scene, in turn.
 
     Args:
-        reference: one frame: the face at rest.
+        face: the face at rest, and in other poses.
         fps: frames per second.
     """
 
-    def __init__(self, reference: LandmarkTrack, fps: float) -> None:
-        self.rest = reference.points_px[0]
-        rest = self.rest[:, :2]
+    def __init__(self, face: TurnedFace, fps: float) -> None:
+        self.face = face
+        rest = face.rest[:, :2]
         eyes = [rest[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         self.controls = [_layer_controls(rest, float((eyes[1] - eyes[0]).norm()), layer) for layer in (0, 1)]
         aperture = Aperture.of(rest, MOUTH)
@@ -179,9 +178,7 @@ class FilmedFace:
             filmed: (478, 3) landmarks as they are filmed, pixels.
             target: (478, 3) where they go.
         """
-        rigid = list(topo.RIGID)
-        scale, rotation, shift = align(self.rest[None, rigid], filmed[None, rigid])
-        placed = (scale[:, None, None] * self.rest[None] @ rotation.transpose(1, 2) + shift[:, None])[0, :, :2]
+        placed = self.face.placed(self.face.rest[None], filmed[None])[0, :, :2]
         rest = Aperture.of(placed, MOUTH)
         unit = rest.width
         across, down = (x / unit for x in rest.axes_of(pixels))

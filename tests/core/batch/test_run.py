@@ -165,6 +165,17 @@ def test_points_over_time_are_files_of_a_talk_job(folder, monkeypatch):
     assert "a dub job has no option 'gaze_points'" in next(read_manifest(film)).problem
 
 
+def test_a_row_that_names_the_first_face_says_so(folder, monkeypatch):
+    """So that nobody is warned of the others: a number that is not given is another thing than 0."""
+    asked = []
+    monkeypatch.setattr(batch_jobs, "find_portrait", lambda picture, which, **_: asked.append(which))
+    runner = JobRunner(BatchSettings(folder))
+    rows = ["talk,x,me.png,a.wav,,", "talk,y,me.png,a.wav,0,", "talk,z,me.png,a.wav,,1 a.wav"]
+    for job in read_manifest(manifest(folder, *rows, columns="job,out,portrait,speech,face_index,also")):
+        runner._portraits(job, None)
+    assert asked == [None, 0, 0, 1]
+
+
 def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):
     Image.new("L", (128, 128)).save(folder / "mask.png")
     rows = ["talk,x,me.png,a.wav,mask.png", 'talk,y,me.png,a.wav,"0,0,9,9"']

@@ -69,7 +69,7 @@ def test_find_portrait_says_that_it_takes_one_of_several(painted, caplog):
     caplog.clear()
     find_portrait(picture, 1, source="pair.png", mesh=painted.mesh)
     find_portrait(picture, BoxChoice((20, 50, 120, 170)), source="pair.png", mesh=painted.mesh)
-    find_portrait(picture, source="pair.png", mesh=painted.mesh, is_chosen=True)
+    find_portrait(picture, 0, source="pair.png", mesh=painted.mesh)
     find_portrait(painted.paint(BOX), source="one.png", mesh=painted.mesh)
     assert "faces" not in caplog.text
 

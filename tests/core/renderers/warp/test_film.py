@@ -9,6 +9,7 @@ from portraittalk_core.face.geometry import interocular_px
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.motion.dub import with_mouth
 from portraittalk_core.motion.rig import plan_landmarks
+from portraittalk_core.motion.turned_face import TurnedFace
 from portraittalk_core.renderers.warp.film import FilmedFace
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
@@ -38,7 +39,7 @@ def drawn(film, target_frame: int):
     said = said.__class__(said.points.expand(len(track), -1, -1).contiguous(), track.valid, track.fps, 512, 512)
     rest = track.slice(0, 1)
     target = with_mouth(track, said, rest)
-    face = FilmedFace(rest, 25.0)
+    face = FilmedFace(TurnedFace(rest), 25.0)
     made = [face.draw(p, f, t) for p, f, t in zip(pictures, track.points_px, target.points_px, strict=True)]
     return made, target
 
@@ -75,7 +76,7 @@ def test_far_from_the_mouth_nothing_changes(film):
 
 def test_a_mouth_that_does_not_move_is_the_films_own_picture(film):
     pictures, track = film
-    face = FilmedFace(track.slice(0, 1), 25.0)
+    face = FilmedFace(TurnedFace(track.slice(0, 1)), 25.0)
     assert face.draw(pictures[3], track.points_px[3], track.points_px[3]) is pictures[3]
 
 
@@ -91,7 +92,7 @@ def test_landmarks_found_again_are_the_wanted_ones(film, frame):
 def test_a_face_at_the_pictures_edge_is_drawn(film):
     pictures, track = film
     cut = int(track.points_px[0, topo.INNER_LIP_BOTTOM, 1]) + 4
-    face = FilmedFace(track.slice(0, 1), 25.0)
+    face = FilmedFace(TurnedFace(track.slice(0, 1)), 25.0)
     made = face.draw(pictures[0][:cut].contiguous(), track.points_px[0], track.points_px[3])
     assert made.shape == (cut, 512, 3)
 
@@ -108,7 +109,7 @@ def test_bared_teeth_do_not_stick_to_the_closing_lips(film):
     top, bottom = aperture.edge_heights(u)
     picture[(v > top) & (v < bottom) & (u.abs() < aperture.width / 2)] = torch.tensor([0, 0, 255], dtype=torch.uint8)
     # the corners' landmarks are true, and cut nothing: only what lies between them counts
-    shut = FilmedFace(track.slice(0, 1), 25.0).draw(picture, off, track.points_px[0])
+    shut = FilmedFace(TurnedFace(track.slice(0, 1)), 25.0).draw(picture, off, track.points_px[0])
     within = u.abs() < 0.4 * aperture.width
 
     def blue(shown):

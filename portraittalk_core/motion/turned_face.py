@@ -1,0 +1,84 @@
+"""Landmarks of a filmed face in every pose of its head: not those of the face at rest, turned.
+
+A detector guesses the depth of landmarks, and a turned face has them elsewhere by up to a fifth of the distance between
+its eyes, so that the mouth would be put beside the lips. How they depart is learnt from the film itself.
+
+Shapes: T frames, N of them, P features of a pose.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..face import topology as topo
+from ..face.geometry import align, eye_axis
+from ..memory_map import release_memory
+from ..types import LandmarkTrack
+
+BLOCK = 256  # frames that are looked at at once
+LEAST_SINE, LEAST_MOUTH = 0.05, 0.02  # deviations of poses (3°) and mouths (inter-ocular) that hardly tell anything
+NUM_POSE = 3
+
+
+class TurnedFace:
+    """A face whose landmarks depart from those at rest as its head turns.
+
+    Args:
+        reference: one frame: the face at rest.
+        departures: (P, 478, 3) by which they do, a feature of the pose each, inter-ocular distances; None: rigid.
+    """
+
+    def __init__(self, reference: LandmarkTrack, departures: Tensor | None = None) -> None:
+        self.rest = reference.points_px[0]
+        self.unit = float(eye_axis(self.rest[None]).norm().clamp(min=1e-6))
+        self.departures = departures
+
+    @staticmethod
+    def of_film(track: LandmarkTrack, reference: LandmarkTrack, among: Tensor | None = None) -> TurnedFace:
+        """A face as a film shows it: least squares over the frames, beside what open and wide mouths explain.
+
+        Args:
+            track: of the film, T frames.
+            reference: one of its frames: the face at rest.
+            among: (T,) bool: frames that count; None: all that show the face.
+        """
+        face = TurnedFace(reference)
+        frames = torch.nonzero(track.valid if among is None else track.valid & among).flatten()
+        products, sums = 0.0, 0.0
+        for block in frames.split(BLOCK):
+            features, departed = face._seen(track.px_of(block))
+            products, sums = products + features.T @ features, sums + features.T @ departed
+            release_memory()
+        if not len(frames):
+            return face
+        held = [LEAST_SINE] * NUM_POSE + [LEAST_MOUTH] * (len(products) - NUM_POSE - 1) + [0.0]
+        held = len(frames) * torch.tensor(held, dtype=torch.float64).square().diag()
+        found = torch.linalg.solve(products + held, sums)[:NUM_POSE].float()
+        return TurnedFace(reference, found.reshape(NUM_POSE, *face.rest.shape))
+
+    def placed(self, points: Tensor, filmed: Tensor) -> Tensor:
+        """(T, 478, 3) pixels, where points (T or 1, 478, 3) of the head at rest lie on (T, 478, 3) filmed heads."""
+        scale, rotation, shift = self._heads(filmed)
+        if self.departures is not None:
+            points = points + self.unit * torch.einsum("tp,pnc->tnc", _pose(rotation), self.departures)
+        return scale[:, None, None] * points @ rotation.transpose(1, 2) + shift[:, None]
+
+    def _heads(self, filmed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rigid = list(topo.RIGID)
+        return align(self.rest[None, rigid].expand(len(filmed), -1, -1), filmed[:, rigid])
+
+    def _seen(self, filmed: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, P + 3) float64 of filmed faces (N, 478, 3), and how they depart from that at rest (N, 1434)."""
+        scale, rotation, shift = self._heads(filmed)
+        departed = (((filmed - shift[:, None]) @ rotation) / scale[:, None, None] - self.rest) / self.unit
+        lips = (departed + self.rest / self.unit)[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM, *topo.MOUTH_CORNERS]]
+        mouth = torch.stack([(lips[:, 1] - lips[:, 0]).norm(dim=1), (lips[:, 3] - lips[:, 2]).norm(dim=1)], 1)
+        features = torch.cat([_pose(rotation), mouth, torch.ones(len(filmed), 1)], 1)
+        return features.double(), departed.flatten(1).double()
+
+
+def _pose(rotation: Tensor) -> Tensor:
+    """(T, P) features of (T, 3, 3) rotations: sines of yaw, also squared, and of pitch; 0 at rest."""
+    sideways, updown = rotation[:, 0, 2], rotation[:, 1, 2]
+    return torch.stack([sideways, sideways.square(), updown], 1)
