@@ -44,7 +44,7 @@ from portraittalk_core.training.data.video_clips import read_list, read_videos
 from portraittalk_core.training.lips.data import window_offsets
 
 from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
-from .lips import AT_ONCE
+from .lips_scores import AT_ONCE
 from .lips_subjects import Subject, clip_subject, film_subject, kept_speech
 from .lipsync_tables import Table, show
 

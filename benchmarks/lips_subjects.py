@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.renderers.contract import Film
@@ -17,6 +18,7 @@ from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, Refe
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.reading import around_lips
 from portraittalk_core.renderers.lip.references import choose
+from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip
 from portraittalk_core.training.lips.data import as_pictures, window_offsets
@@ -30,6 +32,15 @@ DRAWING = "drawing 9"  # marks kept crops of drawn people; to be changed with th
 EVERY = 3  # every so manyth frame of a clip's second half is painted
 PEOPLE, LENGTH = 144, 16  # drawn ones that are trained on, and frames of the clip of each
 NEW_PEOPLE, NEW_LENGTH = 12, 96  # others, who are painted
+CLOSED = 0.3  # share of a half clip's frames, of the most closed mouths
+
+
+class SilentClip(LipClip):
+    """A clip in which silence is heard."""
+
+    def heard(self, frame: int) -> Tensor:
+        """(80, 16) mel chunk of silence, whatever the frame."""
+        return torch.full_like(super().heard(frame), SILENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +126,45 @@ def drawn_people(rule: LipCropRule, keep: Path, gloved: bool) -> tuple[list[Subj
 
 
 def prepared_clips(
-    folder: Path, num_held_out: int, rule: LipCropRule, keep: Path, to_train: bool
+    folder: Path, num_held_out: int, rule: LipCropRule, keep: Path, to_train: bool, closed: bool = False
 ) -> tuple[list[Subject], list[Subject]]:
-    """Clips of a folder of `tools/prepare_grid.py`, to train on and to paint."""
+    """Clips of a folder of `tools/prepare_grid.py`, to train on and to paint.
+
+    Args:
+        folder: of the clips and their two lists.
+        num_held_out: of each group of clips, at most.
+        rule: how faces are framed.
+        keep: folder for crops.
+        to_train: whether those to train on are wanted.
+        closed: whether aligned references are of frames with closed mouths alone; those of lips are of any.
+    """
 
     def of(videos: Sequence[VideoClip]) -> list[Subject]:
-        return [clip_subject(video, lambda v=video: kept_speech(folder / v.name), rule, keep) for video in videos]
+        made = [clip_subject(video, lambda v=video: kept_speech(folder / v.name), rule, keep) for video in videos]
+        return [closed_references(subject) for subject in made] if closed else made
 
     names = read_list(folder / TRAIN)
     held_out = read_videos(folder, 1, read_list(folder / HELD_OUT)).videos
     parts = [members for _, members in groups(held_out, names)]
     chosen = [clip for part in parts for clip in part[:: max(1, len(part) // num_held_out)][:num_held_out]]
     return of(read_videos(folder, 1, names).videos) if to_train else [], of(chosen)
+
+
+def in_silence(subject: Subject) -> Subject:
+    """The subject with silence in the place of its sound."""
+    clip = subject.clip
+    return dataclasses.replace(subject, clip=SilentClip(*(getattr(clip, f.name) for f in dataclasses.fields(clip))))
+
+
+def closed_references(subject: Subject) -> Subject:
+    """A subject whose aligned references are the frames of each half with the most closed mouths."""
+    clip, opened = subject.clip, mouth_open(subject.video.track)
+    faces = torch.zeros_like(clip.usable)
+    for half in (slice(None, subject.split), slice(subject.split, None)):
+        shown = clip.usable[half]
+        if bool(shown.any()):
+            faces[half] = shown & (opened[half] <= opened[half][shown].quantile(CLOSED))
+    return dataclasses.replace(subject, clip=dataclasses.replace(clip, face_frames=faces))
 
 
 def clip_subject(

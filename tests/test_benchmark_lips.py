@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from argparse import Namespace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import lips, lips_subjects  # noqa: E402
+from benchmarks import lips_scores, lips_subjects, lips_tables, lips_training  # noqa: E402
 from benchmarks.lips_puppet import SIDE, Acting, Person, draw_person, person_clip  # noqa: E402
 from portraittalk_core.face.lip_points import LIP_POINTS  # noqa: E402
 
@@ -30,7 +32,7 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
         ("FACES", (1, 2)),
         ("LIPS", (1,)),
     ):
-        monkeypatch.setattr(lips if hasattr(lips, name) else lips_subjects, name, value)
+        monkeypatch.setattr(lips_tables if hasattr(lips_tables, name) else lips_subjects, name, value)
     words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "no references", "full", "no sound"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words, "--out", str(tmp_path)])
     assert command.main() in (0, 1)  # two steps teach nothing
@@ -48,18 +50,50 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     )  # true, two networks, a mouth over the warp, the warp
 
 
+def clips(*rows):
+    """Scores of clips: PSNR, PSNR at the mouth, and LMD of each."""
+    return [lips_scores.Score(psnr, mouth, float("nan"), 0.9, away) for psnr, mouth, away in rows]
+
+
 def test_the_full_network_has_to_win(capsys):
-    scores = {"full": lips.Score(30.0, 25.0, 0.9, 1.0), "unwarped mean": lips.Score(29.0, 26.0, 0.9, 1.5)}
-    assert lips.verdict(scores) == 0
-    assert lips.verdict({**scores, "no lips": lips.Score(29.0, 24.0, 0.9, 0.9)}) == 1  # its lips are nearer
-    assert "MISS full over no lips: lips -0.100 px nearer" in capsys.readouterr().out
-    assert lips.verdict(scores) == 0
-    assert lips.verdict({**scores, "no sound": lips.Score(29.0, 25.5, 0.9, 1.0)}) == 1  # sound acts at the mouth
+    full = clips((30.0, 25.0, 1.0), (32.0, 27.0, 1.2))
+    scores = {"full": full, "unwarped mean": clips((29.0, 26.0, 1.5), (31.0, 28.0, 1.7))}
+    assert not lips_scores.verdict(scores)
+    nearer_lips = clips((29.0, 24.0, 0.9), (31.0, 26.0, 1.1))
+    assert lips_scores.verdict({**scores, "no lips": nearer_lips}) == {"no lips"}
+    assert "MISS full over no lips: -0.100 ± 0.000 px nearer lips" in capsys.readouterr().out
+    assert not lips_scores.verdict(scores)
+    at_the_mouth = clips((29.0, 25.5, 1.1), (31.0, 27.5, 1.3))
+    assert lips_scores.verdict({**scores, "no sound": at_the_mouth}) == {"no sound"}  # sound acts at the mouth
     told = capsys.readouterr().out
-    assert "ok   full over unwarped mean: +1.00 dB of the lower half" in told
-    assert "MISS full over no sound: -0.50 dB at the mouth" in told
+    assert "ok   full over unwarped mean: +1.00 ± 0.00 dB of the lower half" in told
+    assert "MISS full over no sound: -0.50 ± 0.00 dB at the mouth" in told
     del scores["full"]
-    assert lips.verdict(scores) == 0
+    assert not lips_scores.verdict(scores)
+
+
+def test_a_gain_that_may_be_chance_is_told_as_weak(capsys):
+    full = clips((30.0, 25.0, 1.0), (30.0, 27.0, 1.0), (30.0, 26.0, float("nan")))
+    other = clips((30.0, 26.0, 1.1), (30.0, 24.0, 1.1), (30.0, 25.5, 1.0))
+    assert not lips_scores.verdict({"full": full, "no sound": other}, " of all")
+    told = capsys.readouterr().out
+    assert "weak full over no sound of all: +0.83 ± 1.17 dB at the mouth" in told  # −1, 3 and 0.5
+    assert "ok   full over no sound of all: +0.100 ± 0.000 px nearer lips" in told  # the third tells no lips
+
+
+def test_closed_references_are_of_the_most_closed_mouths_of_each_half(monkeypatch):
+    opened = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.3, 0.9, 0.7, 0.6, 0.8, 1.0])
+    monkeypatch.setattr(lips_subjects, "mouth_open", lambda track: opened)
+    monkeypatch.setattr(lips_subjects, "CLOSED", 0.5)
+    usable = torch.tensor([True, False, True, True, True, True, True, True, True, True])
+    clip = lips_subjects.LipClip(
+        "one", torch.empty(10, 131, 2), torch.empty(10, 2), usable, usable, usable, Fraction(25), Path(), True
+    )
+    subject = lips_subjects.Subject(SimpleNamespace(track=None), clip, boxes=None)
+    chosen = lips_subjects.closed_references(subject)
+    assert chosen.clip.face_frames.nonzero().flatten().tolist() == [3, 4, 6, 7, 8]
+    assert chosen.face_frames.nonzero().flatten().tolist() == [3, 4]  # of the half that is known
+    assert chosen.clip.usable is usable
 
 
 @pytest.mark.parametrize(
@@ -75,7 +109,7 @@ def test_a_drawn_mouth_is_found_where_it_was_drawn(ends, expected_px):
     subject = whole_frame(acting)
     moved = draw_person(acting.person, acting.moves[0], 1.0, ends=ends)
     assert torch.allclose(
-        lips.read_drawn(subject, [0], moved[None])[0], torch.tensor(expected_px), atol=0.08
+        lips_scores.read_drawn(subject, [0], moved[None])[0], torch.tensor(expected_px), atol=0.08
     )  # one step of it
 
 
@@ -86,7 +120,7 @@ def test_other_lips_teeth_and_skin_far_away_do_not_move_a_drawn_mouth():
     pale = dataclasses.replace(person, lips=torch.lerp(person.lips, person.skin, 0.4))
     striped = dataclasses.replace(person, waves=person.waves.flip(0))
     for other, teeth, limit in ((pale, 1.0, 0.02), (person, 0.0, 0.02), (striped, 1.0, 0.35)):
-        off = lips.read_drawn(subject, [0], draw_person(other, acting.moves[0], teeth, spread=1.0)[None])
+        off = lips_scores.read_drawn(subject, [0], draw_person(other, acting.moves[0], teeth, spread=1.0)[None])
         assert float(off.abs().max()) < limit
 
 
@@ -135,3 +169,23 @@ def test_only_the_sound_tells_whether_teeth_show():
         expected = draw_person(person, moves[frame], float(is_high[frame]))
         assert torch.allclose((video.read(frame) + 1) / 2, expected, atol=1e-5)
     assert 0 < int(is_high.sum()) < 60
+
+
+@pytest.mark.slow
+def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
+    """What they differ in is what they paint."""
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr(lips_subjects, "PEOPLE", 1)
+    monkeypatch.setattr(lips_subjects, "NEW_PEOPLE", 0)
+    given = {"clips": tmp_path, "networks": "tiny", "size": 32, "keep_references": True, "decoder": "spade", "seed": 0}
+    given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2}
+    args = Namespace(**given)
+    rule = lips_training.new_lip_model(lips_training.plan(args, "none", tmp_path)).crop
+    people = lips_subjects.drawn_people(rule, tmp_path, gloved=False)[0]
+    made = {name: lips_training.trained(name, people, args, tmp_path) for name in ("full", "no sound")}
+    aligned = lips_training.open_lip_model(tmp_path / "alignment" / "lips.safetensors", name="lips").alignment
+    for model in made.values():
+        for name, tensor in model.alignment.state_dict().items():
+            assert torch.equal(tensor, aligned.state_dict()[name])
+    assert made["full"].rendering.sound is not None and made["no sound"].rendering.sound is None
+    assert not torch.equal(made["full"].rendering.conv_last.weight, made["no sound"].rendering.conv_last.weight)

@@ -91,7 +91,8 @@ class MotionOptions:
         step=0.05, advanced=True,
     )  # fmt: skip
     breath: float = option(
-        1.0, 0, 2, "How far shoulders and head rise with the breath: 0 not at all, 1 is calm.",
+        1.0, 0, 2, "How far shoulders and head rise with the breath, and the built-in engine's lips part for it before "
+        "a phrase: 0 not at all, 1 is natural.",
         step=0.05, advanced=True,
     )  # fmt: skip
     idle_motion: float = option(

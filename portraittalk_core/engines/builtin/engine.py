@@ -22,9 +22,9 @@ from ...motion.stress import REACH_S, brow_curve, stress_curve, stress_reach
 from ...motion.style_factors import own_smile, style_factors, styled_mouth
 from ...progress import Progress
 from ...speech.blocks import in_blocks
-from ...types import MOUTH_PARAMETERS, LandmarkTrack, MotionPlan, MouthCurves, Speech, joined_plans
+from ...types import LandmarkTrack, MotionPlan, Speech, joined_plans
 from ..raw_engine import counted_in_frames
-from .mouth import iterate_natural_mouth, with_gain
+from .mouth import COLUMNS, iterate_natural_mouth, with_breath, with_gain
 from .spec import SPEC
 
 
@@ -96,10 +96,11 @@ def iterate_plans(
     for rows, stresses, first in _with_stress(iterate_natural_mouth(speech, options, network, on_progress), fps):
         span = slice(done, done + len(rows))
         done = span.stop
-        natural, brow, moments = MouthCurves(*rows[:, :-2].unbind(1)), rows[:, -1] * factors.brow, times[span]
-        lively = life.next(moments, natural, drift.at(moments, rows[:, -2]))
+        curves, stress, brow, moments = rows[:, :COLUMNS], rows[:, -2], rows[:, -1] * factors.brow, times[span]
+        lively = life.next(moments, with_breath(curves, 0.0), drift.at(moments, stress))
+        mouth = styled_mouth(with_breath(curves, options.breath), factors)
         yield MotionPlan(
-            reference, with_gain(styled_mouth(natural, factors), gains[span]), blinks.next(moments, stresses, first),
+            reference, with_gain(mouth, gains[span]), blinks.next(moments, stresses, first),
             brow, lively.head, fps, factors.smile, timeline.at(moments), lively.gaze, lively.shoulders,
         )  # fmt: skip
 
@@ -108,21 +109,21 @@ def _with_stress(mouth: Iterable[Tensor], fps: Fraction) -> Iterator[tuple[Tenso
     """Mouth curves, stress and brows, and the stress around them.
 
     Args:
-        mouth: blocks of (m, 7) curves at gain 1.
+        mouth: blocks of (m, 8) curves of `iterate_natural_mouth`.
         fps: frames per second.
 
     Yields:
-        (n, 9) `SPAN` frames of curves, stress and brows, the last may be fewer; (S,) the stress of the frames around,
+        (n, 10) `SPAN` frames of curves, stress and brows, the last may be fewer; (S,) the stress of the frames around,
         and the number of the first of these.
     """
 
     def stressed(curves: Tensor) -> Tensor:
-        stress = stress_curve(MouthCurves(*curves.unbind(1)), fps)
+        stress = stress_curve(with_breath(curves, 0.0), fps)
         return torch.cat([curves, stress[:, None], brow_curve(stress, fps)[:, None]], 1)
 
     around = math.ceil(2 * REACH_S * float(fps)) + 1  # frames that a blink may look back and ahead
     reach = stress_reach(fps)
-    held, first, begins = torch.empty(0, len(MOUTH_PARAMETERS) + 2), 0, 0  # rows from `first`; the next span's begin
+    held, first, begins = torch.empty(0, COLUMNS + 2), 0, 0  # rows from `first`; the next span's begin
     for block in itertools.chain(in_blocks(stressed, mouth, reach, reach, SPAN), [None]):
         held = held if block is None else torch.cat([held, block])
         while (waiting := first + len(held) - begins) >= SPAN + around or (block is None and waiting > 0):

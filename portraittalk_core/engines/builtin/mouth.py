@@ -6,12 +6,14 @@ import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ...motion.inhalation import REACH, inhalation
 from ...motion.options import MotionOptions
 from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_blocks
 from ...motion.speaking_gate import speaking_gate
@@ -28,10 +30,11 @@ log = logging.getLogger(__name__)
 _ROUNDING, _PRESS = MOUTH_PARAMETERS.index("rounding"), MOUTH_PARAMETERS.index("press")
 
 OUTPUT_HZ = 50
+COLUMNS = len(MOUTH_PARAMETERS) + 1
+INHALING_JAW = 0.5  # how far the jaw drops for breath, as a share of the lips' opening
 DIGESTED = 24  # blocks of 2.5 s, by which a longer clip is judged
 LEAST_SPOKEN = 200  # frames of 10 ms in a digest; one that holds less speech does not stand for its clip
 SMOOTHING_S = 4.0  # after so long the smoothing has forgotten what was before
-GATE_REACH = 32  # frames of 10 ms, which the speaking gate looks back and ahead
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MAX_STRETCH = 1.7  # a clip that moves the network little is not made to shout
@@ -45,7 +48,7 @@ def predict_mouth(
 
     Args:
         speech: the clip.
-        options: fps, mouth_gain, gain_curve, silence_gate_db, smoothing and offset_ms are used.
+        options: fps, mouth_gain, gain_curve, silence_gate_db, breath, smoothing and offset_ms are used.
         network: a file that `portraittalk train mouth` wrote; None is the built-in network.
         on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
@@ -55,14 +58,14 @@ def predict_mouth(
     Raises:
         MissingDependency, InputError: `network` is missing or of another kind.
     """
-    natural = torch.cat(list(iterate_natural_mouth(speech, options, network, on_progress)))
-    return with_gain(MouthCurves(*natural.unbind(1)), options.gains(len(natural)))
+    rows = torch.cat(list(iterate_natural_mouth(speech, options, network, on_progress)))
+    return with_gain(with_breath(rows, options.breath), options.gains(len(rows)))
 
 
 def iterate_natural_mouth(
     speech: Speech, options: MotionOptions, network: Path | None = None, on_progress: Progress | None = None
 ) -> Iterator[Tensor]:
-    """Blocks of `predict_mouth` at gain 1, (n, 7) with columns as MOUTH_PARAMETERS.
+    """Blocks of `predict_mouth` at gain 1, (n, 8): MOUTH_PARAMETERS without breath, and the opening of an inhalation.
 
     Of a clip of a minute and less, all is heard first. A longer one is judged by a digest, and heard as it goes on:
     its first block comes when half a minute has been heard.
@@ -71,7 +74,7 @@ def iterate_natural_mouth(
     curves = _curves(net, speech, options.silence_gate_db, on_progress)
     if curves is None:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
-        yield torch.zeros(speech.num_frames(fps), len(MOUTH_PARAMETERS))
+        yield torch.zeros(speech.num_frames(fps), COLUMNS)
         return
     times = frame_times_s(speech.num_frames(fps), fps) - options.offset_ms / 1000
     framed = sample_blocks(curves, OUTPUT_HZ, times)
@@ -97,16 +100,26 @@ class _Hearing:
         """Frames of 10 ms in which somebody speaks."""
         return int((self.activity > 0.5).sum())
 
-    @property
-    def range(self) -> MouthRange:
-        """The range of the outputs while somebody speaks."""
+    @cached_property
+    def while_speaking(self) -> Tensor:
+        """(K, 7) outputs while somebody speaks, of long clips some of them."""
         outputs = self.outputs[:, : len(MOUTH_PARAMETERS)]
         speaking = (self.activity > 0.5)[: 2 * len(outputs) : 2]
-        return MouthRange.of(outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)])
+        return outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
+
+    @cached_property
+    def range(self) -> MouthRange:
+        """The range of the outputs while somebody speaks."""
+        return MouthRange.of(self.while_speaking)
+
+    def fitted(self, outputs: Tensor, gates: Tensor) -> Tensor:
+        """(m, 8) curves of (m, 8) outputs at 50 Hz, by (m, 2) columns of `_gates`: see `iterate_natural_mouth`."""
+        curves = fit_to(outputs[:, : len(MOUTH_PARAMETERS)], self.range) * gates[:, :1]
+        return torch.cat([curves, fit_to(self.while_speaking, self.range)[:, 0].mean() * gates[:, 1:]], 1)
 
 
 def _curves(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None) -> Iterable[Tensor] | None:
-    """Blocks of a clip's curves (m, 7) at 50 Hz, fitted and closed where nobody speaks; None where nobody ever does."""
+    """Blocks of a clip's curves (m, 8) at 50 Hz, fitted and closed where nobody speaks; None where nobody ever does."""
     if len(speech.waveform) > DIGESTED * BLOCK * HOP:
         digest = _hear(net, digest_of(speech), gate_db)
         if digest.num_spoken >= LEAST_SPOKEN:
@@ -114,8 +127,12 @@ def _curves(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress
     whole = _hear(net, speech, gate_db, on_progress)
     if whole.num_spoken < MIN_SPOKEN:
         return None
-    gate = speaking_gate(whole.activity)[: 2 * len(whole.outputs) : 2, None]
-    return [fit_to(whole.outputs[:, : len(MOUTH_PARAMETERS)], whole.range) * gate]
+    return [whole.fitted(whole.outputs, _gates(whole.activity)[: 2 * len(whole.outputs) : 2])]
+
+
+def _gates(activity: Tensor) -> Tensor:
+    """(M, 2) at 100 Hz: the speaking gate, and how far lips are parted for breath."""
+    return torch.stack([speaking_gate(activity), inhalation(activity)], 1)
 
 
 def _hear(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None) -> _Hearing:
@@ -141,14 +158,14 @@ def _hear(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress |
 def _heard_as_it_goes(
     net: MouthNet, speech: Speech, gate_db: float, digest: _Hearing, on_progress: Progress | None
 ) -> Iterator[Tensor]:
-    """Blocks of curves (m, 7) of a clip; what is measured of a whole clip is its digest's."""
+    """Blocks of curves (m, 8) of a clip; what is measured of a whole clip is its digest's."""
     mels = itertools.tee(_counted(iterate_log_mel(speech), speech, on_progress))
     levels = (level_of_bands(block, SPEECH_BANDS_HZ) for block in mels[0])
     activity = iterate_activity(levels, speech, gate_db, digest.loud)
-    gates = every_other(in_blocks(speaking_gate, activity, GATE_REACH, GATE_REACH))
-    range_ = digest.range
-    for outputs, gate in in_step(iterate_mouth(net, mels[1], digest.statistics), gates):
-        yield fit_to(outputs[:, : len(MOUTH_PARAMETERS)], range_) * gate[:, None]
+    for step in in_step(
+        iterate_mouth(net, mels[1], digest.statistics), every_other(in_blocks(_gates, activity, REACH, REACH))
+    ):
+        yield digest.fitted(*step)
 
 
 def _counted(mel_blocks: Iterator[Tensor], speech: Speech, on_progress: Progress | None) -> Iterator[Tensor]:
@@ -198,6 +215,17 @@ def fit_to(outputs: Tensor, range_: MouthRange) -> Tensor:
     begin, full = PRESSED
     fitted[:, _PRESS] = ((outputs[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
     return fitted
+
+
+def with_breath(rows: Tensor, breath: float) -> MouthCurves:
+    """Mouth curves whose lips also part for breath.
+
+    Args:
+        rows: (T, 8) of `iterate_natural_mouth`.
+        breath: 0 not at all, 1 as far as in speech on average.
+    """
+    mouth, inhaled = MouthCurves(*rows[:, :-1].unbind(1)), breath * rows[:, -1]
+    return replace(mouth, opening=mouth.opening.maximum(inhaled), jaw=mouth.jaw.maximum(INHALING_JAW * inhaled))
 
 
 def with_gain(mouth: MouthCurves, gains: Tensor) -> MouthCurves:

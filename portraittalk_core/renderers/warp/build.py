@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 256  # frames after which landmarks leave the memory
 UNFOLDED = 2.5  # a move that fades over so many times its length folds nothing
-LIVELY = 0.08  # of the face's smaller side: how far a speaking head moves
+LIVELY = 0.14  # of the face's smaller side: how far a head moves that turns by 15 degrees
 
 
 def build(options: WarpOptions) -> WarpRenderer:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...face import topology as topo
 from ...face.segmentation.person import grown, portrait_mask
 from .fill import background_behind, filled
 
@@ -20,6 +21,8 @@ CLEAR = 0.02  # of the mask: what shows less of a person is background
 RIM = 0.008  # of the face's longer side: around the people, what the background does not explain is theirs
 CLEAR_RIM = 0.08  # of the mask that such a pixel needs: less is the background's own grain
 BLUR_PX = 2  # around the people, in which a picture shows a little of them
+COLLAR = 0.02  # of the face's longer side: half the width from which a place that is half a person's is clothing
+COLLAR_LEVEL = 0.5  # of the face's height above the chin: higher there is hair
 MARGIN_PX = 1  # around the people, in which the background is not trusted
 LINES = 0.12  # of the face's longer side: how far behind the people the background's lines go on
 LEVEL = 1 / 255  # of the mask: what a background has less than that tells nothing of its colour
@@ -59,21 +62,43 @@ def cut_out(picture: Tensor, points_px: Tensor) -> Cutout | None:
     colours = picture.permute(2, 0, 1).float()
     mask = torch.where(mask < CLEAR, 0.0, mask)
     near, near_mask = colours[:, y0:y1, x0:x1], mask[y0:y1, x0:x1]
+    radius_px = max(1, round(COLLAR * side))
+    collar = _collar(near_mask, points_px - torch.tensor([x0, y0]), radius_px)
+    near_mask.copy_(torch.maximum(near_mask, collar))
     reach_px = max(2, round(STRANDS * side))
     foreign = _foreign(near_mask, near, reach_px)
     near_mask.copy_(_with_strands(near_mask, near, foreign, reach_px))
     rim = grown((near_mask > 0).float()[None, None], max(1, round(RIM * side)))
-    known = grown(rim, MARGIN_PX)[0, 0] == 0
+    beside = grown(collar[None, None], 2 * radius_px)
+    known = torch.maximum(grown(rim, MARGIN_PX), beside)[0, 0] == 0
     if not bool(known.any()):
         return None
     behind = background_behind(near, known, max(2, round(LINES * side)))
     # close to people what the background does not explain is theirs, as a lens blurs; beside that, if it is foreign
     least, close = _least_mask(near, behind), grown((near_mask > 0).float()[None, None], BLUR_PX)[0, 0] > 0
-    theirs = close | ((rim[0, 0] > 0) & foreign & (least > CLEAR_RIM))
+    theirs = close | (beside[0, 0] > 0) | ((rim[0, 0] > 0) & foreign & (least > CLEAR_RIM))
     near_mask.copy_(torch.maximum(near_mask, torch.where(theirs, least, 0.0)))
     background = colours.clone()
     background[:, y0:y1, x0:x1] = torch.where(near_mask > 0, behind, near)
     return Cutout(mask, *_split(colours, mask, background))
+
+
+def _collar(mask: Tensor, points_px: Tensor, radius_px: int) -> Tensor:
+    """(H, W) 1 in wide places that are neither quite a person's nor the background's, such as a collar that stands off.
+
+    Cut through their midst, one half would go with the head and the other stay, as shards.
+
+    Args:
+        mask: (H, W).
+        points_px: (478, 2) landmarks in its pixels.
+        radius_px: half the width from which a place is wide.
+    """
+    chin, top = points_px[topo.CHIN], points_px[topo.FOREHEAD_TOP]
+    up = (top - chin) / (top - chin).square().sum()
+    y, x = torch.meshgrid(*(torch.arange(size) + 0.5 for size in mask.shape), indexing="ij")
+    below = (x - chin[0]) * up[0] + (y - chin[1]) * up[1] < COLLAR_LEVEL
+    half = ((mask > 0) & (mask < SOLID) & below)[None, None].float()
+    return grown(1 - grown(1 - half, radius_px), radius_px)[0, 0]
 
 
 def _split(colours: Tensor, mask: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,9 @@ from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_
 from ...face.flat_colours import is_flat
 from ...face.geometry import align
 from ...types import LandmarkTrack
+from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
+from .open_mouth import Sampler, on_lip_edges
 
 GRID = 48  # nodes a side
 REACH = 0.3  # of the face's smaller side: how far outside the face its outline's motion fades
@@ -31,7 +33,8 @@ STIFFNESS = 1e-3  # of the splines, against folds where landmarks tremble
 EDGE_FADE = 0.12  # of the box's side: over which all motion fades at its edge
 STILL = 0.02  # pixels that a landmark may move and still count as unmoved
 SHARP_SIDE_PX = 400  # regions up to this size are sampled with cubic weights, against blur
-LIP_RIM = 0.028  # of the mouth's width: how far inside filmed open lips their texture begins
+LIP_RIM = 0.028  # of the mouth's width: how far inside the landmarks of filmed open lips their texture begins at least
+LOOKED_AT = 0.1  # of the mouth's width: how far around filmed lips their edges are looked for
 OPEN = 0.06  # gap over width of a mouth from which it counts as open
 LIGHT_S = 0.4  # time constant with which the mouth's colours follow the film's light
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
@@ -88,11 +91,11 @@ class FilmedFace:
         x1, y1 = min(width, int(high[0])), min(height, int(high[1]))
         if x1 - x0 < 2 or y1 - y0 < 2:
             return picture
-        mouth, source = Aperture.of(target[:, :2], MOUTH), _parted_lips(filmed[:, :2])
+        mouth, source = Aperture.of(target[:, :2], MOUTH), _parted_lips(picture, filmed[:, :2])
         nodes = low + 0.5 + self.unit_nodes * (high - low - 1)
         layers = self._backward(source, target[:, :2], nodes, reach)  # (2, G, 2) displacements
         whole = (int(high[1] - low[1]), int(high[0] - low[0]))
-        mixed = torch.lerp(layers[0], layers[1], _lower_share(nodes, mouth)[:, None])
+        mixed = torch.lerp(layers[0], layers[1], lower_lip_share(*mouth.axes_of(nodes), mouth)[:, None])
         flow = F.interpolate(_planes(mixed), size=whole, mode="bilinear", align_corners=True)[0]
         top, left = y0 - int(low[1]), x0 - int(low[0])
         flow = flow[:, top : top + y1 - y0, left : left + x1 - x0].contiguous()
@@ -132,7 +135,7 @@ class FilmedFace:
         grid = (pixels - low - 0.5) / (high - low - 1) * 2 - 1
         both = F.grid_sample(_planes(layers), grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
         rows, columns = _local(near, box)
-        flow[:, rows, columns] = torch.lerp(both[0], both[1], _lower_share(pixels, mouth))
+        flow[:, rows, columns] = torch.lerp(both[0], both[1], lower_lip_share(*mouth.axes_on(*pixel_axes(near)), mouth))
 
     def _fill_mouth(self, region: Tensor, mouth: Aperture, filmed: Tensor, target: Tensor, box: Box) -> None:
         """Paint the cavity where the lips part, in place; darken the line where lips that were apart meet."""
@@ -217,18 +220,38 @@ def _meeting_line(rest: Aperture) -> Tensor:
     return torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
 
 
-def _parted_lips(filmed: Tensor) -> Tensor:
-    """(478, 2) landmarks with the inner lip contours of an open mouth moved onto the lips.
+def _parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
+    """(478, 2) landmarks with the inner lips of an open mouth cut inside the edges that a frame (H, W, 3) shows.
 
-    A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
+    A landmark lies a pixel or two off the true edge, on bared teeth more; without this, they stick to the closing lips.
     """
     mouth = Aperture.of(filmed, MOUTH)
-    onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (OPEN * mouth.width))
-    across = torch.stack([-mouth.along[1], mouth.along[0]])
-    moved = filmed.clone()
-    moved[list(MOUTH[0][1:-1])] -= onto * across
-    moved[list(MOUTH[1][1:-1])] += onto * across
-    return moved
+    parted = min(1.0, mouth.gap / (OPEN * mouth.width))
+    height, width = picture.shape[:2]
+    box = pixel_box(filmed[list(topo.LIPS)], LOOKED_AT * mouth.width, (0, 0, width, height))
+    if parted == 0 or box is None:
+        return filmed
+    cut = on_lip_edges(_sampler(picture, box), filmed)
+    down = torch.stack([-mouth.along[1], mouth.along[0]])
+    for chain, outward in ((MOUTH[0], -down), (MOUTH[1], down)):
+        inner = list(chain[1:-1])
+        lacking = LIP_RIM * mouth.width - (cut - filmed)[inner] @ outward
+        cut[inner] += lacking.clamp(min=0)[:, None] * outward
+    return torch.lerp(filmed, cut, parted)
+
+
+def _sampler(picture: Tensor, box: Box) -> Sampler:
+    """What gives the (…, 3) colours 0..255 of a part of a picture (H, W, 3) at (…, 2) positions in pixels."""
+    x0, y0, x1, y1 = box
+    region = picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
+    corner, half = torch.tensor([x0, y0]), torch.tensor([x1 - x0, y1 - y0]) / 2
+
+    def colours(positions: Tensor) -> Tensor:
+        at = ((positions - corner) / half - 1).reshape(1, -1, 1, 2)
+        sampled = F.grid_sample(region, at, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
+
+    return colours
 
 
 def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
@@ -271,15 +294,6 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
         (-2 * a, squares[0], torch.ones_like(squares[0])), (b, torch.ones_like(squares[1]), squares[1])))  # fmt: skip
     r2 = (left @ right.T).clamp_(min=1e-12)
     return r2.log().mul_(r2)
-
-
-def _lower_share(pixels: Tensor, mouth: Aperture) -> Tensor:
-    """(…,) weight 0..1 of the lower layer at (…, 2) positions: below the lips' meeting line."""
-    u, v = mouth.axes_of(pixels)
-    top, bottom = mouth.edge_heights(u)
-    # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
-    beyond = (u.abs() - 0.5 * mouth.width).clamp(min=0)
-    return soft_step(v - (top + bottom) / 2, 1.0 + 0.9 * beyond)
 
 
 def _planes(nodes: Tensor) -> Tensor:

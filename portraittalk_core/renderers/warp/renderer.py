@@ -27,11 +27,13 @@ from .field import MotionField, grid_nodes
 from .flow import STILL_PX, FlowGrid, Span, overlay
 from .head_zone import HeadZone, head_zone
 from .lid_painter import LidPainter
+from .lip_seam import lower_lip_share
 from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 from .packed import FINE_PIXELS, PackedPicture, colours_of, pixels_of, write_pixels
 from .painters import FramePose, Painter, painted_parts, within
+from .parallax import Parallax
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
 
@@ -41,7 +43,6 @@ LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their textur
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
 BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
-SEAM_SHARP, SEAM_WIDENS = 0.46, 1.2  # of the mouth's width, from its middle: where the layers part sharply; beyond
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
 
@@ -127,7 +128,7 @@ class PortraitRenderer:
         if blinks and (eyes := Eyes(self.region, box, portrait.landmarks.points_px[0])).shown:
             self.painters.insert(0, eyes)
         self.rising = None if chest is None else chest.share(grid_nodes(box).reshape(-1, 2), box)[:, None]
-        self.chest, self.turns = chest, TurnLimit(portrait)
+        self.chest, self.turns, self.parallax = chest, TurnLimit(portrait), Parallax(portrait.landmarks.points_px[0])
 
     def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
         """(2, 2) the corners around all that may move, pixels."""
@@ -162,7 +163,8 @@ class PortraitRenderer:
         pixels = torch.empty(together, *self.painted.shape[1:], dtype=torch.int32)
         for start in range(0, len(track), BATCH):
             with torch.inference_mode():
-                targets = self.turns.limited(track.points[start : start + BATCH] * scale)[..., :2]
+                turned = self.turns.limited(track.points[start : start + BATCH] * scale)
+                targets = self.parallax.softened(turned)
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
@@ -259,7 +261,7 @@ class PortraitRenderer:
 
     def _flow_of(self, pose: FramePose, layers: Tensor) -> PartedFlow:
         """Where pixels came from, in steps of `packed`, from (2, 2, G, G) backward maps in the same unit."""
-        openings = [(MOUTH, pose.mouth, _lower_lip_share, BESIDE_MOUTH)]
+        openings = [(MOUTH, pose.mouth, lower_lip_share, BESIDE_MOUTH)]
         for chains, eye, rest in zip((RIGHT_EYE, LEFT_EYE), pose.eyes, self.eyes, strict=True):
             if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap:
                 openings.append((chains, eye, _open_eye_share, BESIDE_EYE))
@@ -339,17 +341,6 @@ def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
     moved[list(MOUTH[0][1:-1])] -= onto * across
     moved[list(MOUTH[1][1:-1])] += onto * across
     return moved
-
-
-def _lower_lip_share(u: Tensor, v: Tensor, mouth: Aperture) -> Tensor:
-    """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): below the lips' meeting line."""
-    along = u.numpy()
-    top, bottom = mouth.edges_at(along)
-    # between the corners the layers part sharply; beyond them they agree but for what the field's nodes are too far
-    # apart for: from a little before the corners the seam widens to hide it
-    beyond = np.maximum(np.abs(along) - np.float32(SEAM_SHARP * mouth.width), 0)
-    width = 1 + np.float32(SEAM_WIDENS) * beyond
-    return torch.from_numpy(soft_steps((v.numpy() - (top + bottom) / 2) / width, 1.0))
 
 
 def _open_eye_share(u: Tensor, v: Tensor, eye: Aperture) -> Tensor:

@@ -124,7 +124,7 @@ def judge_clips(
 
 
 def _predicted(clip: SpokenClip, network: Path | None) -> tuple[MouthCurves, Tensor]:
-    mouth = predict_mouth(clip.speech, MotionOptions(fps=FPS), network)
+    mouth = predict_mouth(clip.speech, MotionOptions(fps=FPS, breath=0), network)
     return mouth, frame_times_s(len(mouth), FPS)
 
 

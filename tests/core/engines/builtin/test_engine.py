@@ -54,3 +54,13 @@ def test_mouth_opens_in_speech_and_rests_closed_after_it(syllables, astronaut):
     gap = mouth_open(whole_track(open_engine(), syllables, astronaut.landmarks))
     assert gap[:50].max() > 0.1
     assert gap[60:].max() < 0.01
+
+
+def test_lips_that_part_for_breath_are_not_taken_for_speech(astronaut):
+    speech = Speech(torch.cat([made_voice.syllables(3, end_s=2), made_voice.syllables(2, end_s=2)]))
+    calm, breathing = (plan_motion(speech, astronaut.landmarks, MotionOptions(breath=b)) for b in (0, 1))
+    assert (breathing.mouth.opening - calm.mouth.opening).max() > 0.1
+    assert torch.equal(calm.gaze[:, 0], breathing.gaze[:, 0])  # its pitch follows the head, which rises
+    for name in ("blink", "brow"):
+        assert torch.equal(getattr(calm, name), getattr(breathing, name)), name
+    assert torch.equal(calm.mouth.width, breathing.mouth.width)

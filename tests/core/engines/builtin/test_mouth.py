@@ -148,12 +148,27 @@ def test_telephone_sound_moves_the_mouth_alike():
 
 def test_lips_meet_in_silence_and_come_near_each_other_in_short_pauses():
     sentence = load_speech(SAMPLE).waveform
-    curves = predict_mouth(Speech(torch.cat([sentence, torch.zeros(RATE), sentence])), MotionOptions(fps=FPS))
+    speech = Speech(torch.cat([sentence, torch.zeros(RATE), sentence]))
+    curves = predict_mouth(speech, MotionOptions(fps=FPS, breath=0))
     silence = slice(round((len(sentence) / RATE + 0.15) * 50), round((len(sentence) / RATE + 0.85) * 50))
     assert curves.parting[silence].max() < 0.02
     # pauses of 100 to 200 ms inside the sentence: people do not shut their lips for them, nor open wide
     short = torch.stack([curves.parting[int(50 * a) : int(50 * b)].min() for a, b in spoken("pau")[1:-1]])
     assert short.mean() < 0.5 * curves.parting.quantile(0.95)
+
+
+def test_lips_part_for_breath_before_a_phrase_as_far_as_in_speech():
+    sentence = load_speech(SAMPLE).waveform
+    speech = Speech(torch.cat([sentence, torch.zeros(RATE), sentence, torch.zeros(RATE)]))
+    calm, breathing, deep = (predict_mouth(speech, MotionOptions(fps=FPS, breath=b)) for b in (0, 1, 2))
+    ends = round(50 * len(sentence) / RATE)
+    inhaled = breathing.opening[ends + 35 : ends + 50]
+    typical = calm.opening[calm.opening > 0.02].mean()
+    assert 0.6 * typical < inhaled.mean() < 1.4 * typical
+    assert torch.allclose(deep.opening[ends + 35 : ends + 45], 2 * inhaled[:10], rtol=0.05)
+    assert 0 < breathing.jaw[ends + 40] < breathing.opening[ends + 40]
+    assert breathing.opening[-40:].max() < 0.02  # nobody speaks any more
+    assert breathing.press.equal(calm.press)
 
 
 def test_smoothing_does_not_delay_the_mouth():

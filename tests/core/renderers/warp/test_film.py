@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from portraittalk_core.face import topology as topo
+from portraittalk_core.face.aperture import MOUTH, Aperture
 from portraittalk_core.face.geometry import interocular_px
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.motion.dub import with_mouth
@@ -93,3 +94,25 @@ def test_a_face_at_the_pictures_edge_is_drawn(film):
     face = FilmedFace(track.slice(0, 1), 25.0)
     made = face.draw(pictures[0][:cut].contiguous(), track.points_px[0], track.points_px[3])
     assert made.shape == (cut, 512, 3)
+
+
+def test_bared_teeth_do_not_stick_to_the_closing_lips(film):
+    """On smiles a landmark lies off the edge: what is between the lips is blue here, and their landmarks within."""
+    pictures, track = film
+    true, off = track.points_px[3], track.points_px[3].clone()
+    aperture = Aperture.of(true[:, :2], MOUTH)
+    off[list(MOUTH[0][1:-1]), 1] += 0.02 * aperture.width
+    off[list(MOUTH[1][1:-1]), 1] -= 0.03 * aperture.width
+    picture = pictures[3].clone()
+    u, v = aperture.axes_on(torch.arange(512) + 0.5, torch.arange(512) + 0.5)
+    top, bottom = aperture.edge_heights(u)
+    picture[(v > top) & (v < bottom) & (u.abs() < aperture.width / 2)] = torch.tensor([0, 0, 255], dtype=torch.uint8)
+    # the corners' landmarks are true, and cut nothing: only what lies between them counts
+    shut = FilmedFace(track.slice(0, 1), 25.0).draw(picture, off, track.points_px[0])
+    within = u.abs() < 0.4 * aperture.width
+
+    def blue(shown):
+        return int(((shown[..., 2].int() - shown[..., 0] > 60) & within).sum())
+
+    assert blue(picture) > 150
+    assert blue(shut) <= 0.02 * blue(picture)

@@ -1,0 +1,97 @@
+"""Trainings of the benchmark of lip renderers: the full network, and the networks that lack a part.
+
+Drawn people teach a network whole, from random weights. Filmed ones teach the alignment first, once for all networks
+that have one; then each network's rendering learns from random weights in the same steps, on the same alignment, so
+that lips and sound are judged by what they add to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from portraittalk_core.renderers.lip.files import open_lip_model, save_lip_model
+from portraittalk_core.renderers.lip.lip_model import LipPriors
+from portraittalk_core.training.lips.config import OF_START, LipTrainer, LipTraining, LipWeights
+from portraittalk_core.training.lips.data import LipWindows
+from portraittalk_core.training.lips.stage import LIPS_NAME, NO_ALIGNMENT, new_lip_model, train_lip_model
+
+from .lips_subjects import Subject, in_silence
+from .lipsync_tables import progress
+
+FULL, SILENCE_HEARD = "full", "silence heard"
+VARIANTS = {  # what each ablates; what hears silence has all layers, and tells what they are worth without a sound
+    FULL: "none",
+    "no references": "align",
+    "unwarped mean": "align-mean",
+    "no lips": "lips",
+    "no sound": "audio",
+    SILENCE_HEARD: "none",
+}
+LEARNT = 2, 3  # references and lip references of a window that is trained on
+# a discriminator would take most of the time
+WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0)
+FILMED_ALIGNMENT = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # those of lips_grid.toml
+FILMED_PAINTING = LipWeights(warp=0.0, render=1.0, gan=0.0, feature_matching=0.0, lips_squared=60.0)  # lips_grid_paint
+ALIGNMENT, FIRST = "alignment", "start.safetensors"
+ALIGNMENT_BATCH = 8  # windows of a step of filmed people's alignment
+CROP_PAD = 0.6  # of filmed people, around nose and mouth
+SCORED = 64  # windows that the trainer itself scores
+
+
+def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
+    """The recipe of networks that begin with random weights."""
+    filmed = args.clips is not None
+    more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
+    weights = FILMED_ALIGNMENT if filmed else WEIGHTS
+    return LipTraining(
+        args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,
+        keep_references=args.keep_references, decoder=args.decoder, warmup_epochs=0,
+        warmup_steps=0 if filmed else args.steps // 10, trainer=_trainer(args, args.steps, args.batch), **more,
+    )  # fmt: skip
+
+
+def _trainer(args: argparse.Namespace, steps: int, batch: int) -> LipTrainer:
+    return LipTrainer(
+        steps=max(steps, 1), batch_size=batch, learning_rate=args.learning_rate, save_every=500, sample_every=0,
+        seed=args.seed, ema_decay=0.99, clip_norm=1.0, milestones=(max(1, steps * 3 // 4),), gamma=0.3,
+    )  # fmt: skip
+
+
+def trained(name: str, train: Sequence[Subject], args: argparse.Namespace, out: Path) -> LipPriors:
+    """A network of VARIANTS, trained from where it stopped; without steps, that which was trained."""
+    folder = out / name.replace(" ", "_")
+    if not args.steps:
+        return open_lip_model(folder / LIPS_NAME, name="lips")
+    config = plan(args, VARIANTS[name], folder)
+    if args.clips is not None:
+        config = _filmed(config, train, args, out)
+    heard = [in_silence(subject) for subject in train] if name == SILENCE_HEARD else train
+    return _learnt(name, new_lip_model(config), heard, config)
+
+
+def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namespace, out: Path) -> LipTraining:
+    """The recipe of a rendering for filmed people, after the alignment's if the network has one."""
+    if config.ablate in NO_ALIGNMENT:
+        return dataclasses.replace(config, weights=FILMED_PAINTING)
+    steps = _trainer(args, args.alignment_steps, ALIGNMENT_BATCH)
+    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", trainer=steps)
+    aligned = _learnt(ALIGNMENT, new_lip_model(whole), train, whole)
+    model = new_lip_model(config)
+    model.alignment.load_state_dict(aligned.alignment.state_dict())
+    config.out.mkdir(parents=True, exist_ok=True)
+    start = save_lip_model(model, config.out / FIRST)
+    given = {"start": start, "freeze_alignment": True, "weights": FILMED_PAINTING}
+    standard = {f.name: f.default for f in dataclasses.fields(LipTraining)}
+    return dataclasses.replace(config, **given, **{name: standard[name] for name in OF_START})
+
+
+def _learnt(name: str, model: LipPriors, train: Sequence[Subject], config: LipTraining) -> LipPriors:
+    clips = [subject.clip for subject in train]
+    windows = LipWindows(clips, model.size, *LEARNT, config.augment)
+    told = f"{name}: {{}} of {{}}"
+    train_lip_model(model, windows, config, on_progress=lambda *at: progress(told.format(*at)), scored=SCORED)
+    progress("")
+    return model
