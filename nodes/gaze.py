@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.motion.options import MotionOptions
-from .sockets import GazeBreath, advanced, schema
-from .widgets import widget
+from .sockets import GazeBreath, schema
+from .widgets import points_widget, widget
 
 GAZE = ("gaze", "gaze_yaw", "gaze_pitch")
 AMOUNTS = ("eye_motion", "brow_motion", "breath", "idle_motion")
@@ -29,12 +29,10 @@ class GazeAndBreath(io.ComfyNode):
             search_aliases=["eye contact", "look at camera", "saccades", "breathing", "idle motion"],
             inputs=[
                 *(widget(MotionOptions, name, advanced=False) for name in (*GAZE, *AMOUNTS)),
-                advanced(
-                    io.String.Input(
-                        "gaze_points", default="[]", optional=True,
-                        tooltip="Where the eyes look over time, as [[seconds, yaw, pitch], …], degrees that are added "
+                points_widget(
+                    "gaze_points",
+                    "Where the eyes look over time, as [[seconds, yaw, pitch], …], degrees that are added "
                         "to gaze_yaw and gaze_pitch.",
-                    )
                 ),
             ],
             outputs=[

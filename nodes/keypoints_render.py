@@ -21,7 +21,7 @@ from .sockets import (
     schema,
 )
 from .video import FrameBuffer
-from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_widget, marked, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_widget, marked, points_widget, widget
 
 # inputs that say what is drawn
 SOURCE = ("portrait", "film", "film_landmarks", "face_index", "face_at", "film_end")
@@ -150,11 +150,9 @@ def _main_inputs() -> list[io.Input]:
 def _advanced_inputs() -> list[io.Input]:
     more = {"optional": True, "advanced": True}
     return [
-        advanced(
-            io.String.Input(
-                "alpha_points", default="[]", optional=True,
-                tooltip="alpha over time, as [[seconds, factor], …]. [] is 1 throughout.",
-            )
+        points_widget(
+            "alpha_points",
+            "alpha over time, as [[seconds, factor], …]. [] is 1 throughout.",
         ),
         widget(
             KeypointRenderOptions, "relative", **more,

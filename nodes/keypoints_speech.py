@@ -9,8 +9,8 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.implicit.options import PUBLIC_ALPHA, KeypointRenderOptions
 from .bindings import convert, convert_audio, paths
 from .engine import AUTO as NO_ENCODER
-from .sockets import KeypointRenderer, Keypoints, MotionEngine, advanced, curve_input, keypoint_outputs, schema
-from .widgets import face_index_widget, widget, widgets
+from .sockets import KeypointRenderer, Keypoints, MotionEngine, curve_input, keypoint_outputs, schema
+from .widgets import face_index_widget, points_widget, widget, widgets
 
 PING_PONG = "ping-pong"
 
@@ -141,11 +141,9 @@ def _main_inputs() -> list[io.Input]:
 def _advanced_inputs() -> list[io.Input]:
     more = {"optional": True, "advanced": True}
     return [
-        advanced(
-            io.String.Input(
-                "alpha_points", default="[]", optional=True,
-                tooltip="alpha over time, as [[seconds, factor], …]; drawn in the timeline. [] is 1 throughout.",
-            )
+        points_widget(
+            "alpha_points",
+            "alpha over time, as [[seconds, factor], …]; drawn in the timeline. [] is 1 throughout.",
         ),
         widget(
             KeypointRenderOptions, "silence_pass", **more,

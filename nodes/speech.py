@@ -22,12 +22,11 @@ from .sockets import (
     Landmarks,
     MotionEngine,
     Style,
-    advanced,
     curve_input,
     face_at_input,
     schema,
 )
-from .widgets import face_index_widget, later_widgets, widget, widgets
+from .widgets import face_index_widget, later_widgets, points_widget, widget, widgets
 
 # options of MotionOptions by where they stand among the inputs, which saved graphs rely on; new ones come last
 MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
@@ -191,11 +190,9 @@ def _main_inputs() -> list[io.Input]:
 def _motion_inputs() -> list[io.Input]:
     return [
         *widgets(MotionOptions, FINE),
-        advanced(
-            io.String.Input(
-                "gain_points", default="[]", optional=True,
-                tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
-            )
+        points_widget(
+            "gain_points",
+            "mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
         ),
         curve_input(
             "gain_curve",
@@ -220,12 +217,10 @@ def _motion_inputs() -> list[io.Input]:
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
         widget(DubOptions, "film_end", optional=True, advanced=True),
-        advanced(
-            io.String.Input(
-                "emotion_points", default="[]", optional=True,
-                tooltip="emotion over time, as [[seconds, emotion, strength], …], times emotion_strength. [] is one "
+        points_widget(
+            "emotion_points",
+            "emotion over time, as [[seconds, emotion, strength], …], times emotion_strength. [] is one "
                 "throughout.",
-            )
         ),
         *(widget(MotionOptions, name, optional=True) for name in EMOTION),
         *later_widgets(MotionOptions, [*MAIN, *FINE, *EMOTION, *GIVEN]),  # behind every other widget

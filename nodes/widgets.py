@@ -81,6 +81,11 @@ def keep_frames_widget(kinds: str = "IMAGE") -> io.Input:
     return io.Combo.Input("keep_frames", options=["auto", "always", "never"], default="auto", tooltip=text)
 
 
+def points_widget(name: str, tooltip: str) -> io.Input:
+    """The advanced text widget of control points over time; [] are none."""
+    return advanced(io.String.Input(name, default="[]", optional=True, tooltip=tooltip))
+
+
 def crf_widget(**changes: object) -> io.Input:
     """The widget for the quality of the video that a node writes."""
     text = f"Quality of the video file: lower is better and larger; {CRF} shows no loss."
