@@ -29,7 +29,8 @@ class SceneFinder:
 
     def __init__(self) -> None:
         self._small: list[Tensor] = []  # of the last two pictures
-        self._before: list[float] = []  # difference of each picture from the one before it
+        self._moves: list[float] = []  # mean difference of each picture from the one before it
+        self._before: list[float] = []  # the same, 0 where most of the picture is alike
         self._over: list[float] = []  # and from the one before that
         self._jumps: list[bool] = []
         self._last: Tensor | None = None
@@ -38,6 +39,7 @@ class SceneFinder:
         """Take the next picture (H, W, 3) uint8, and the face's (478, 3) landmarks in it, pixels."""
         small = _small(picture)
         differences = [_difference(small, old) for old in reversed(self._small)]
+        self._moves.append(float((small - self._small[-1]).abs().mean()) if self._small else 0.0)
         self._before.append(differences[0] if differences else 0.0)
         self._over.append(differences[1] if len(differences) > 1 else torch.inf)
         self._small = [*self._small[-1:], small]
@@ -51,11 +53,12 @@ class SceneFinder:
 
     def scenes(self) -> Tensor:
         """(T,) int64 number of each picture's scene, from 0."""
-        differences, over = torch.tensor(self._before), torch.tensor(self._over)
+        differences, over, moves = (torch.tensor(values) for values in (self._before, self._over, self._moves))
         cuts = torch.tensor(self._jumps, dtype=torch.bool)
         for at in torch.nonzero(differences > MIN_CUT).flatten().tolist():
             low = max(1, at - AROUND)
-            neighbours = torch.cat([differences[low:at], differences[at + 1 : at + 1 + AROUND]])
+            # a camera that shakes now and then changes less than most of the picture in between
+            neighbours = torch.cat([moves[low:at], moves[at + 1 : at + 1 + AROUND]])
             usual = float(neighbours.median()) if len(neighbours) else 0.0
             # a flash lasts a frame: what follows it is what was before it
             flash = at + 1 < len(differences) and bool(over[at + 1] < differences[at] / 2)

@@ -136,7 +136,7 @@ def landmarks_of_speech(
     picture: Tensor,
     speech: Speech,
     options: MotionOptions,
-    face_index: int = 0,
+    face_index: int | None = None,
     reference: LandmarkTrack | None = None,
     engine: MotionEngine | None = None,
     on_progress: Progress | None = None,
@@ -147,7 +147,7 @@ def landmarks_of_speech(
         picture: (H, W, 3) uint8.
         speech: what is said.
         options: frame rate, mouth gain, head motion, blinks, seed.
-        face_index: which face, 0 is the largest.
+        face_index: which face, 0 is the largest; None: the largest, and a warning tells of others.
         reference: the face's landmarks, if they are known already (its first frame counts).
         engine: what moves the face; None is the built-in one.
         on_progress: called with frames done and in all; may raise to stop.

@@ -43,6 +43,15 @@ def test_a_pan_a_fade_and_a_flash_are_no_cuts():
     assert set(scenes_of(flash)) == {0}
 
 
+def test_a_camera_that_shakes_now_and_then_cuts_nothing():
+    """Most moves change little of the picture; one that changes much is no cut for that, but another place is."""
+    wide, steps = texture(2).repeat(1, 3, 1), [1] * 5 + [3] + [1] * 6 + [3] + [1] * 6
+    starts = torch.tensor([0, *steps]).cumsum(0).tolist()
+    shaken = [wide[:, at : at + 160] for at in starts]
+    assert set(scenes_of(shaken)) == {0}
+    assert scenes_of([*shaken, *[texture(1)] * 5]) == [0] * len(shaken) + [1] * 5
+
+
 def test_a_face_that_jumps_is_in_another_scene(astronaut):
     face = astronaut.landmarks.points_px[0]
     faces = [face, face + 3, None, face, face + torch.tensor([300.0, 0, 0]), face + torch.tensor([302.0, 0, 0])]
