@@ -35,6 +35,7 @@ CLOSE_SWELL, MAX_SWELL = 0.65, 0.5  # the lips' outer rims lag by this share of 
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
 SMILE_OUT, SMILE_BACK = 0.6, 0.4  # the corners' way outward and back, of their rise in a smile
 PUCKER = 0.30  # the mouth narrows by this share at rounding 1: people by 0.1 to 0.35 when roundest
+LEVELLED, MOST_LEVELLED = 0.8, 0.2  # share of a resting smile's rise that rounding takes back; and of which at most
 LID_UPPER_SHARE = 0.9  # of a blink, done by the upper lid
 LID_REACH = 0.65  # of the eye's opening: how far above the lid its skin follows
 PIVOT = (0.0, 0.9, 1.1)  # the neck joint the head turns about, from between the eyes
@@ -303,12 +304,20 @@ def _pucker_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
     half_width = (rest[topo.MOUTH_CORNERS[1], 0] - rest[topo.MOUTH_CORNERS[0], 0]) / 2
     shape[:, 0] = -PUCKER * half_width * _sideways(rest)
+    shape[:, 1] = LEVELLED * _smile_rise(rest) * _sideways(rest) ** 2  # nobody rounds lips that smile
     shape[:, 2] = -0.10 * (1 - 0.5 * _sideways(rest).abs())  # lips come forward
     for upper, lower in _lip_columns()[1:-1]:  # and grow a little thicker
         for ring, swell in enumerate((0.02, 0.013, 0.006, 0.0)):
-            shape[upper[ring], 1] = -swell
-            shape[lower[ring], 1] = swell
+            shape[upper[ring], 1] -= swell
+            shape[lower[ring], 1] += swell
     return outline.spread_over(shape, torch.zeros_like(rest))
+
+
+def _smile_rise(rest: Tensor) -> float:
+    """How far a smiling mouth's corners stand above its middle, inter-ocular distances; 0 where they hang."""
+    middle = rest[[topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean()
+    rise = float(middle - rest[list(topo.MOUTH_CORNERS), 1].mean())
+    return min(max(rise, 0.0), MOST_LEVELLED)
 
 
 def _press_shape(rest: Tensor) -> Tensor:

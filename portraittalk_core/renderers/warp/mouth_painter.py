@@ -13,8 +13,10 @@ from ...face.aperture import MOUTH, Aperture, Array, Box, pixel_axes, pixel_box,
 from .mouth_interior import MouthPalette, paint_mouth
 from .open_mouth import OpenMouth
 from .painters import FramePose, within
+from .turned_away import turned_away
 
 CORNER = 0.46  # of the mouth's width, from its middle: where its corners begin
+HIDDEN_FROM = 0.44  # of the mouth's width, from its middle: where a hidden corner's lips are as far apart as they get
 TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
 
 
@@ -45,8 +47,10 @@ class MouthPainter:
         self.closed_line = _closed_line(self.rest)
         along = self.rest.along.numpy()
         self.to_axes = np.array([[along[0], -along[1]], [along[1], along[0]]])  # of (x, y), to along and across
-        middle = self.rest.axes_of(points[topo.INNER_LIP_TOP])[0]
-        self.is_turned = abs(float(middle)) > TURNED * self.rest.width
+        middle = float(self.rest.axes_of(points[topo.INNER_LIP_TOP])[0]) / self.rest.width
+        self.is_turned = abs(middle) > TURNED
+        hidden = turned_away(points)
+        self.hidden_side = sum(side for side, end in ((-1, 0), (1, -1)) if MOUTH[0][end] in hidden)
 
     def paint(self, region: Tensor, pose: FramePose) -> None:
         """See `Painter`."""
@@ -61,7 +65,7 @@ class MouthPainter:
             return
         planes = region.numpy()[(slice(None), *within(box, self.box))]
         u, v = (axis.numpy() for axis in mouth.axes_on(*pixel_axes(box)))
-        top, bottom = mouth.edges_at(u)
+        top, bottom = mouth.edges_at(self._seen(u, mouth.width))
         if self.inside is not None:
             self._shade_meeting(planes, u, v - (top + bottom) / 2, bottom - top, mouth, feather)
         if not is_parted:
@@ -151,9 +155,20 @@ class MouthPainter:
             .numpy()
         )
 
+    def _seen(self, u: Array, width: float) -> Array:
+        """Positions along the mouth at which its edges count: the lips never meet before a hidden corner.
+
+        There the layers part without an end, and what tears is inside the mouth.
+        """
+        if not self.hidden_side:
+            return u
+        return self.hidden_side * np.minimum(self.hidden_side * u, np.float32(HIDDEN_FROM * width))
+
     def _corners(self) -> tuple[float, float]:
-        """Where the mouth ends, from its middle, and how softly; a turned face's lips meet at no hidden corner."""
-        return (0.42, 0.16) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
+        """Where the mouth ends, from its middle, and how softly; at a hidden corner it goes on."""
+        if self.hidden_side:
+            return 0.54, 0.08
+        return (0.48, 0.08) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
 
 
 def _open_share(parted: Array, feather: float) -> Array:

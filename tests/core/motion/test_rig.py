@@ -143,3 +143,15 @@ def test_a_blink_moves_no_brow():
     rig = make_rig(LandmarkTrack.from_px(canonical_face()[None] * 100 + 300, 600, 600, Fraction(25)))
     assert rig.shut[[*topo.RIGHT_BROW, *topo.LEFT_BROW]].abs().max() == 0
     assert rig.shut[[159, 386], 1].min() > 0.05
+
+
+def test_rounding_levels_the_corners_of_a_smile(make_plan):
+    """Rounded lips that keep a smile's corners are a V: they come in and down."""
+    face = canonical_face()
+    rig = make_rig(LandmarkTrack.from_px(face[None] * 100 + 300, 600, 600, Fraction(25)))
+    smiling = LandmarkTrack.from_px((rig.rest + 0.12 * rig.smile)[None] * 100 + 300, 600, 600, Fraction(25))
+    points = plan_landmarks(make_plan(smiling, opening=[0.2, 0.2], rounding=[0.0, 1.0])).points_px
+    seam = points[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
+    smile, rounded = (seam - points[:, list(topo.MOUTH_CORNERS), 1].mean(1)).tolist()
+    assert smile > 5
+    assert abs(rounded) < 0.45 * smile

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from portraittalk_core.face import topology as topo
+from portraittalk_core.face.aperture import MOUTH, Aperture
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.warp.field import GRID, MotionField
+from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.renderers.warp.turned_away import turned_away
-from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
+from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
 
 def turned(degrees: float) -> torch.Tensor:
@@ -61,3 +63,23 @@ def test_the_field_of_a_profile_does_not_fold(degrees):
         down = (moved[1:, :-1] - moved[:-1, :-1]) / step[1]
         area = (1 + across[..., 0]) * (1 + down[..., 1]) - across[..., 1] * down[..., 0]
         assert float(area.min()) > 0.1
+
+
+@pytest.mark.parametrize("degrees", [-50, 50])
+def test_a_profiles_mouth_is_open_as_far_as_its_hidden_corner(degrees):
+    """The lips meet nowhere there: shreds of them hung where its inside ended early."""
+    points = turned(degrees)
+    picture = torch.full((400, 400, 3), 200, dtype=torch.uint8)
+    portrait = Portrait(picture, LandmarkTrack.from_px(points[None], 400, 400, Fraction(25)))
+    target = points.clone()
+    target[:, :2] = opened(points)
+    (frame,) = PortraitRenderer(portrait, blinks=False).render(
+        LandmarkTrack.from_px(target[None], 400, 400, Fraction(25))
+    )
+    mouth = Aperture.of(target[:, :2].contiguous(), MOUTH)
+    far = 0.43 * mouth.width * (1 if points[topo.MOUTH_CORNERS[1], 2] > points[topo.MOUTH_CORNERS[0], 2] else -1)
+    top, bottom = (float(edge) for edge in mouth.edge_heights(torch.tensor([far])))
+    assert bottom - top > 10
+    across = torch.stack([-mouth.along[1], mouth.along[0]])
+    at = (mouth.origin + far * mouth.along + torch.arange(top + 4, bottom - 5)[:, None] * across).long()
+    assert frame[at[:, 1], at[:, 0]].float().mean(-1).max() < 120
