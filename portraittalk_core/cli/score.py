@@ -46,13 +46,13 @@ exit codes: as always, and 3: some rows could not be measured, the others were""
 
 def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the command; returns the group of face options."""
-    add_file(parser, "--generated", "IN", "video that was made, or a folder of such", False)
-    add_file(parser, "--target", "IN", "real video of the same moment, or a folder of such", False)
+    add_file(parser, "--generated", "IN", "generated video, or a folder of such", False)
+    add_file(parser, "--target", "IN", "real video of the same speech, or a folder of such", False)
     add_file(parser, "--pairs", "IN.csv", "table with the columns generated, target, [name]", False)
     parser.add_argument(
         "--reference-free", action="store_true", help="measure what needs no real video: sync, jitter, blinks, identity"
     )
-    add_file(parser, "--portrait", "PICTURE", "who it should be", False)
+    add_file(parser, "--portrait", "PICTURE", "picture of the person that it should show, for the likeness", False)
     models = "folder with InsightFace's buffalo_l, to compare faces by ArcFace instead of dlib's descriptor"
     add_file(parser, "--face-models", "FOLDER", models, False)
     models = "folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -312,7 +313,7 @@ def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:
 
 
 def _file_or_name(text: str) -> Path | str:
-    return Path(text) if Path(text).suffix else text
+    return Path(text) if Path(text).suffix or "/" in text or os.sep in text else text
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

@@ -81,9 +81,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_file(scratch, "--corpus", "FOLDER", "where the synthesised speech is kept for later", False)
     scratch.add_argument("--hours", metavar="X", type=float, help=f"hours of speech to synthesise (default: {HOURS:g})")
     parser.add_argument(
-        "--steps", metavar="N", type=int, help="training steps; if not given, 5000 or 300 for a speaker"
+        "--steps", metavar="N", type=int, help="mouth: training steps; if not given, 5000, or 300 for a speaker"
     )
-    parser.add_argument("--seed", metavar="N", type=int, help="seed of all that chance decides (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=int, help="mouth: seed of all that chance decides (default: 0)")
 
 
 def train(args: argparse.Namespace) -> None:

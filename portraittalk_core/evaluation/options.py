@@ -13,7 +13,9 @@ CROPS = ("whole", "face")
 class EvaluationOptions:
     """Options of an evaluation of a video or a pair."""
 
-    align: bool = option(False, help="take a leading offset (within 0.5 s) out; else it is only reported")
+    align: bool = option(
+        False, help="remove an offset in time (within 0.5 s) before comparing; else it is only reported"
+    )
     crop: str = option("whole", help="what PSNR and SSIM look at: the whole frame or the face", choices=CROPS)
     margin: float = option(
         0.2, 0, 2, "room around the face in its crop, on every side, as a share of the face's larger side"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +70,7 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
         save_closures(net, config.out, card)
     else:
         mouth.closures = net
-        of_mouth = json.loads(read_metadata(config.mouth).get("card", "{}"))
-        save_mouth(mouth, config.out, {"mouth": of_mouth, "closures": card})
+        save_mouth(mouth, config.out, {"mouth": read_metadata(config.mouth).get("card", ""), "closures": card})
     return ClosureResult(config.out, len(clips), len(recordings))
 
 

@@ -20,7 +20,7 @@ class PrepareOptions:
 
     size: int = option(512, 128, 2048, "side of the clips in pixels, a multiple of 64")
     fps: Fraction = option(Fraction(25), MIN_FPS, MAX_FPS, "frames per second of the clips")
-    margin: float = option(1.6, 1, 4, "side of the square over that of the box in which the face moves")
+    margin: float = option(1.6, 1, 4, "side of the square that is cut out, in sides of the box in which the face moves")
     picture_format: str = option("png", help="format of the frames: jpg takes a quarter of the room", choices=PICTURES)
     layout: str = option(
         "any", help="which videos of the folder are taken, and what train.txt and held_out.txt name: any takes all, "

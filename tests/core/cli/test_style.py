@@ -110,6 +110,7 @@ def test_a_plot_that_fails_leaves_no_style_beside_it(fails, tmp_path, monkeypatc
     ("words", "message"),
     [
         (["--style", "cheerful"], "the style must be one of calm"),
+        (["--style", "clips/anna"], "anna does not exist"),
         (["--style", "absent.safetensors"], "absent.safetensors"),
         (["--style", "calm", "--style-strength", "3"], "--style-strength"),
     ],

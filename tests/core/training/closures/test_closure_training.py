@@ -155,7 +155,7 @@ def test_a_training_writes_what_the_engine_opens(tmp_path, monkeypatch, with_mou
     opened = load_mouth(result.closures)
     assert (opened.closures.width, opened.width) == (4, 8 if with_mouth else load_mouth().width)
     card = json.loads(read_metadata(result.closures)["card"])
-    assert (card["mouth"] if with_mouth else {"data": "mine"}) == {"data": "mine"}
+    assert json.loads(card["mouth"] if with_mouth else '{"data": "mine"}') == {"data": "mine"}
     assert (card["closures"] if with_mouth else card)["steps"] == 1
 
 
