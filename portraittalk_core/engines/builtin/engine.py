@@ -37,7 +37,7 @@ class BuiltinEngine:
         """Choose a mouth network.
 
         Args:
-            network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+            network: a file of `portraittalk train mouth` or `train closures`; None is the built-in network.
         """
         self.network = network
 
@@ -80,7 +80,7 @@ def iterate_plans(
         speech: the clip.
         reference: one frame: the face that is to say it.
         options: all of them count; None are the defaults.
-        network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+        network: a file of `portraittalk train mouth` or `train closures`; None is the built-in network.
         on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
     Yields:

@@ -41,7 +41,7 @@ class LivePlanner:
     Args:
         reference: one frame: the face at rest.
         options: all but the gain curve count; `offset_ms` may only be positive, and delays the mouth.
-        network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+        network: a file of `portraittalk train mouth` or `train closures`; None is the built-in network.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def predict_mouth(
     Args:
         speech: the clip.
         options: fps, mouth_gain, gain_curve, silence_gate_db, breath, smoothing and offset_ms are used.
-        network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+        network: a file of `portraittalk train mouth` or `train closures`; None is the built-in network.
         on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
     Returns:

@@ -67,7 +67,7 @@ class LipPaintOptions:
         choices=BLENDS,
     )
     feather: float = option(
-        0.08, 0.02, 0.5, "width of the soft edge of what is pasted, of the size of the face", step=0.01
+        0.08, 0.02, 0.5, "width of the soft edge of what is pasted, as a share of the face's size", step=0.01
     )
     match_colour: float = option(
         1.0, 0, 1, "how far the painted colours are brought to the film's own around them", step=0.05
