@@ -59,7 +59,7 @@ FILMED = {ANY: tuple(VARIANTS), CLOSED: (FULL, "no lips", "no sound", SILENCE_HE
 DECIDED = {ANY: ("no references", "unwarped mean"), CLOSED: ("no lips", "no sound", SILENCE_HEARD)}  # of filmed people
 # what suits drawn and filmed people, where an option is not given
 USUAL_DRAWN = {"steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "held_out": 8}
-USUAL_FILMED = {"steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "held_out": 70}
+USUAL_FILMED = {"steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "held_out": 40}
 NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
 
 
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help=f"of each training; 0: open those of --out{told('steps')}. These take about 17 minutes of one core for "
-        "drawn, and an hour for filmed people",
+        "drawn, and 25 for filmed people",
     )
     parser.add_argument(
         "--alignment-steps", metavar="N", type=int, default=1200, help="of filmed people's, before the steps"

@@ -11,6 +11,7 @@ import torch
 
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.renderers.lip.contract import LipBatch, References
+from portraittalk_core.renderers.lip.inside import gaps
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 
@@ -85,13 +86,15 @@ def show_cost(size: str) -> None:
 
 
 def save_sheet(models: dict[str, LipPriors], held_out: Sequence[Subject], path: Path | None) -> None:
-    """A picture: of some clips the true crops, those of all networks, and the warp's, one below the other."""
+    """A picture: of some clips' most open mouths the true crops, all networks', and the warp's, one below the other."""
     if path is None:
         return
     columns = []
     for place in torch.linspace(0, len(held_out) - 1, min(SHEET_CLIPS, len(held_out))).long().tolist():
         subject = held_out[place]
-        frames = subject.painted_frames[:: max(1, len(subject.painted_frames) // SHEET_FRAMES)][:SHEET_FRAMES]
+        track, frames = subject.video.track, subject.painted_frames
+        widest = gaps(track.points[frames], track.width, track.height).argsort(descending=True)[:SHEET_FRAMES]
+        frames = [frames[at] for at in widest.tolist()]
         ways = [painter(name, model) for name, model in models.items()]
         over = [over_warp(models[FULL])] if FULL in models else []
         rows = [subject.crops(frames), *(paint(subject, frames) for paint in (*ways, *over, warped))]
