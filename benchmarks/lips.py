@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from portraittalk_core.errors import InputError
 from portraittalk_core.pipelines.dub import read_film
 from portraittalk_core.renderers.lip.contract import LipCropRule
 from portraittalk_core.renderers.lip.files import open_lip_model
@@ -128,12 +129,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def worlds(args: argparse.Namespace) -> dict[str, Sequence[str]]:
-    """Kinds of aligned references, and the networks that are judged with them."""
+    """Kinds of aligned references, and the networks that are judged with them.
+
+    Raises:
+        InputError: people of this kind have no such references.
+    """
+    kinds = DRAWN if args.clips is None else FILMED
+    if args.references not in (None, *kinds):
+        raise InputError(f"--references {args.references} is not for these people; choose {' or '.join(kinds)}.")
     if args.lips_file is not None:
-        return {args.references or ANY: (FULL,)}
+        return {args.references or next(iter(kinds)): (FULL,)}
     if args.references is not None:
         return {args.references: tuple(VARIANTS)}
-    return DRAWN if args.clips is None else FILMED
+    return kinds
 
 
 def measure(

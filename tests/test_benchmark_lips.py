@@ -15,8 +15,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import lips_scores, lips_subjects, lips_tables, lips_training  # noqa: E402
+from benchmarks import lips, lips_scores, lips_subjects, lips_tables, lips_training  # noqa: E402
 from benchmarks.lips_puppet import SIDE, Acting, Person, draw_person, person_clip  # noqa: E402
+from portraittalk_core.errors import InputError  # noqa: E402
 from portraittalk_core.face.lip_points import LIP_POINTS  # noqa: E402
 
 
@@ -79,6 +80,22 @@ def test_a_gain_that_may_be_chance_is_told_as_weak(capsys):
     told = capsys.readouterr().out
     assert "weak full over no sound of all: +0.83 ± 1.17 dB at the mouth" in told  # −1, 3 and 0.5
     assert "ok   full over no sound of all: +0.100 ± 0.000 px nearer lips" in told  # the third tells no lips
+
+
+def test_references_that_these_people_do_not_have_are_refused(tmp_path):
+    for given in ({"clips": tmp_path, "references": "covered"}, {"clips": None, "references": "closed"}):
+        with pytest.raises(InputError, match="not for these people"):
+            lips.worlds(Namespace(lips_file=None, **given))
+    assert set(lips.worlds(Namespace(lips_file=None, clips=tmp_path, references=None))) == {"any", "closed"}
+
+
+def test_speakers_trained_on_come_first_and_together(tmp_path):
+    (tmp_path / "train.txt").write_text("s1/a.mpg\ns4/b.mpg\n")
+    names = ["s30/x.mpg", "s1/c.mpg", "s4/d.mpg", "s1/e.mpg"]
+    held_out = [SimpleNamespace(video=SimpleNamespace(name=name)) for name in names]
+    parts = dict(lips.parted(Namespace(clips=tmp_path), held_out))
+    assert list(parts.values()) == [[1, 3, 2], [1, 3], [2], [0]]
+    assert next(iter(parts)) == " of speakers trained on"
 
 
 def test_closed_references_are_of_the_most_closed_mouths_of_each_half(monkeypatch):
