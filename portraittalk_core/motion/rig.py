@@ -302,8 +302,7 @@ def _smile_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
 
 def _pucker_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
-    half_width = (rest[topo.MOUTH_CORNERS[1], 0] - rest[topo.MOUTH_CORNERS[0], 0]) / 2
-    shape[:, 0] = -PUCKER * half_width * _sideways(rest)
+    shape[:, 0] = -PUCKER / 2 * (rest[topo.MOUTH_CORNERS[1], 0] - rest[topo.MOUTH_CORNERS[0], 0]) * _sideways(rest)
     shape[:, 1] = LEVELLED * _smile_rise(rest) * _sideways(rest) ** 2  # nobody rounds lips that smile
     shape[:, 2] = -0.10 * (1 - 0.5 * _sideways(rest).abs())  # lips come forward
     for upper, lower in _lip_columns()[1:-1]:  # and grow a little thicker
@@ -315,9 +314,8 @@ def _pucker_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
 
 def _smile_rise(rest: Tensor) -> float:
     """How far a smiling mouth's corners stand above its middle, inter-ocular distances; 0 where they hang."""
-    middle = rest[[topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean()
-    rise = float(middle - rest[list(topo.MOUTH_CORNERS), 1].mean())
-    return min(max(rise, 0.0), MOST_LEVELLED)
+    seam = [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM]
+    return float((rest[seam, 1].mean() - rest[list(topo.MOUTH_CORNERS), 1].mean()).clamp(0, MOST_LEVELLED))
 
 
 def _press_shape(rest: Tensor) -> Tensor:
