@@ -30,6 +30,7 @@ class MouthPainter:
         colours_at: (…, 3) colours 0..255 of the portrait at (…, 2) positions.
         flat: whether the face is drawn in flat colours.
         box: the region that is painted.
+        was_open: whether the portrait's lips are apart, so that they have no line of their own where they meet.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class MouthPainter:
         colours_at: Callable[[Tensor], Tensor],
         flat: bool,
         box: Box,
+        was_open: bool,
     ) -> None:
         self.rest, self.chin = Aperture.of(points, MOUTH), points[topo.CHIN]
         self.palette, self.inside, self.colours_at = palette, inside, colours_at
-        self.flat, self.box, self.seam = flat, box, 255 * palette.seam.numpy()[:, None]
+        self.was_open, self.flat, self.box, self.seam = was_open, flat, box, 255 * palette.seam.numpy()[:, None]
         self.closed_line = _closed_line(self.rest)
         along = self.rest.along.numpy()
         self.to_axes = np.array([[along[0], -along[1]], [along[1], along[0]]])  # of (x, y), to along and across
@@ -57,16 +59,16 @@ class MouthPainter:
         mouth = pose.mouth
         feather = max(1.2, 0.02 * mouth.width)
         is_parted = mouth.gap >= 0.25 * feather
-        if not is_parted and self.inside is None:
+        if not is_parted and not self.was_open:
             return
-        around = 0.06 * mouth.width if self.inside is not None else 0.5 * feather + 0.01 * mouth.width + 1
+        around = 0.06 * mouth.width if self.was_open else 0.5 * feather + 0.01 * mouth.width + 1
         box = pixel_box(pose.points[[*MOUTH[0], *MOUTH[1]]], around, self.box)
         if box is None:
             return
         planes = region.numpy()[(slice(None), *within(box, self.box))]
         u, v = (axis.numpy() for axis in mouth.axes_on(*pixel_axes(box)))
         top, bottom = mouth.edges_at(self._seen(u, mouth.width))
-        if self.inside is not None:
+        if self.was_open:
             self._shade_meeting(planes, u, v - (top + bottom) / 2, bottom - top, mouth, feather)
         if not is_parted:
             return

@@ -78,7 +78,7 @@ class OpenMouth:
         rides = np.maximum(np.minimum(rides, lowest[lower]), highest[lower])
         at = np.concatenate([upper, lower])
         places = torch.from_numpy(u[at]), torch.from_numpy(np.concatenate([stands, rides]))
-        sampled = sample(_to_picture(mouth, *places)).numpy().T
+        sampled = sample(to_picture(mouth, *places)).numpy().T
         result[:, upper] = sampled[:, : len(upper)] * (within * (1 - below))[upper]
         result[:, lower] += sampled[:, len(upper) :] * (within * below)[lower]
         rest = 1 - within * (1 if self.shows_below else 1 - below)
@@ -109,7 +109,7 @@ def look_into(sample: Sampler, points_px: Tensor) -> OpenMouth:
     top, bottom = mouth.edge_heights(u)
     share = (torch.arange(HEIGHTS) + 0.5) / HEIGHTS
     v = top[:, None] + share * (bottom - top)[:, None]
-    brightness = sample(_to_picture(mouth, u[:, None].expand_as(v), v)).mean(-1)  # (COLUMNS, HEIGHTS)
+    brightness = sample(to_picture(mouth, u[:, None].expand_as(v), v)).mean(-1)  # (COLUMNS, HEIGHTS)
     is_tooth = _teeth(brightness)
     # the first run of bright pixels from above, over small dark gaps, such as a lip's shadow
     ends = torch.stack([_end_of_first_run(column) for column in is_tooth])
@@ -213,7 +213,7 @@ def _with_neighbours(colours: Tensor) -> Tensor:
     return torch.cat([padded[:-2], padded[1:-1], padded[2:]], 1)
 
 
-def _to_picture(mouth: Aperture, u: Tensor, v: Tensor) -> Tensor:
+def to_picture(mouth: Aperture, u: Tensor, v: Tensor) -> Tensor:
     """(…, 2) picture positions of a mouth's axes."""
     across = torch.stack([-mouth.along[1], mouth.along[0]])
     return mouth.origin + u[..., None] * mouth.along + v[..., None] * across

@@ -30,6 +30,7 @@ from .lid_painter import LidPainter
 from .lip_seam import lower_lip_share
 from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
+from .narrow_smile import lips_around_teeth
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 from .packed import FINE_PIXELS, PackedPicture, colours_of, pixels_of, write_pixels
 from .painters import FramePose, Painter, painted_parts, within
@@ -114,15 +115,21 @@ class PortraitRenderer:
         self.together = BATCH if (y1 - y0) * (x1 - x0) <= FINE_PIXELS else 1  # frames that are looked up together
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
-        lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
+        narrow = None if is_open or self.covered else lips_around_teeth(self._colours_at, self.source)
+        if is_open:
+            lips = on_lip_edges(self._colours_at, self.source)
+        else:
+            lips = _parted_lips(self.source, aperture) if narrow is None else narrow
+        was_open = is_open or narrow is not None
         kept = None if background_px is None or cutout else self._kept_beside(background_px)
         carried = None if zone is None else zone.carried(grid_nodes(box).reshape(-1, 2))
         self.flat = is_flat(self.picture, self.source)
-        self.field = MotionField(lips, box, reach, is_open, self.covered, kept, carried)
+        self.field = MotionField(lips, box, reach, was_open, self.covered, kept, carried)
         self.nodes = self.field.nodes[0, :, 0], self.field.nodes[:, 0, 1]  # x of their columns, y of their rows
         self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
         self.movers: list[Mover] = []
-        self.mouth = None if covered else self._mouth(look_into(self._colours_at, lips) if is_open else None)
+        inside = look_into(self._colours_at, lips) if is_open else None
+        self.mouth = None if covered else self._mouth(inside, was_open)
         self.lids = LidPainter(self.source, self.field.lids, self._colours_at, box)
         self.painters: list[Painter] = [self.lids, *([self.mouth] if self.mouth else [])]
         if blinks and (eyes := Eyes(self.region, box, portrait.landmarks.points_px[0])).shown:
@@ -312,9 +319,9 @@ class PortraitRenderer:
         background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
         return None if background is None else kept_motion(background, nodes, background_px)
 
-    def _mouth(self, inside: OpenMouth | None) -> MouthPainter:
+    def _mouth(self, inside: OpenMouth | None, was_open: bool) -> MouthPainter:
         palette = make_palette(self._colours(topo.LIPS), self._colours(CHEEKS), self.flat)
-        return MouthPainter(self.source, palette, inside, self._colours_at, self.flat, self.box)
+        return MouthPainter(self.source, palette, inside, self._colours_at, self.flat, self.box, was_open)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
         """(N, 3) colours 0..1 of the portrait at landmarks."""
