@@ -113,14 +113,7 @@ class PortraitRenderer:
         self.to_sampling = scale, -1 - self.corner * scale  # of pixels, to grid_sample's −1..1 over the region
         self.painted = torch.zeros(3, y1 - y0, x1 - x0)  # of one frame
         self.together = BATCH if (y1 - y0) * (x1 - x0) <= FINE_PIXELS else 1  # frames that are looked up together
-        aperture = Aperture.of(self.source, MOUTH)
-        is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
-        narrow = None if is_open or self.covered else lips_around_teeth(self._colours_at, self.source)
-        if is_open:
-            lips = on_lip_edges(self._colours_at, self.source)
-        else:
-            lips = _parted_lips(self.source, aperture) if narrow is None else narrow
-        was_open = is_open or narrow is not None
+        lips, inside, was_open = self._lips()
         kept = None if background_px is None or cutout else self._kept_beside(background_px)
         carried = None if zone is None else zone.carried(grid_nodes(box).reshape(-1, 2))
         self.flat = is_flat(self.picture, self.source)
@@ -128,7 +121,6 @@ class PortraitRenderer:
         self.nodes = self.field.nodes[0, :, 0], self.field.nodes[:, 0, 1]  # x of their columns, y of their rows
         self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
         self.movers: list[Mover] = []
-        inside = look_into(self._colours_at, lips) if is_open else None
         self.mouth = None if covered else self._mouth(inside, was_open)
         self.lids = LidPainter(self.source, self.field.lids, self._colours_at, box)
         self.painters: list[Painter] = [self.lids, *([self.mouth] if self.mouth else [])]
@@ -318,6 +310,17 @@ class PortraitRenderer:
         nodes = grid_nodes(self.box)
         background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
         return None if background is None else kept_motion(background, nodes, background_px)
+
+    def _lips(self) -> tuple[Tensor, OpenMouth | None, bool]:
+        """(478, 2) landmarks with the lips where they truly end, what is seen in the mouth, whether lips are apart."""
+        mouth = Aperture.of(self.source, MOUTH)
+        if self.covered:
+            return _parted_lips(self.source, mouth), None, False
+        if mouth.gap > SHOWS_TEETH * mouth.width:
+            lips = on_lip_edges(self._colours_at, self.source)
+            return lips, look_into(self._colours_at, lips), True
+        narrow = lips_around_teeth(self._colours_at, self.source)
+        return (_parted_lips(self.source, mouth), None, False) if narrow is None else (narrow, None, True)
 
     def _mouth(self, inside: OpenMouth | None, was_open: bool) -> MouthPainter:
         palette = make_palette(self._colours(topo.LIPS), self._colours(CHEEKS), self.flat)
