@@ -4,8 +4,9 @@ Where teeth end and how much light gets in was set beside real mouths (GRID spea
 measures it on others. The outlines of teeth are drawn (`teeth`).
 
 Upper teeth hang from the skull, lower teeth and tongue ride on the jaw. Where the portrait itself shows the inside of
-the mouth, its own teeth are used (`open_mouth`) and the painting is only behind them. In a face that is drawn in flat
-colours the inside is flat too: darkness, one band of teeth, a tongue.
+the mouth, its own teeth are used (`open_mouth`) and the painting is only behind them; but not the few rows of them that
+a narrow smile shows (`narrow_smile`). In a face that is drawn in flat colours the inside is flat too: darkness, one
+band of teeth, a tongue.
 
 Unit of all lengths here: the width of the resting mouth.
 """
