@@ -214,6 +214,23 @@ def test_a_narrow_eyes_lid_begins_in_the_colour_of_what_is_above_it():
         assert column.diff().abs().max() < 8
 
 
+def test_a_shut_lid_is_lit_as_the_skin_around_it():
+    """Light that grows downwards by half a level each pixel grows so on the lid as well."""
+    light = 0.5 * (torch.arange(SIDE) - 180.0)[:, None, None]
+    lit = (drawn() + light).round().clamp(0, 255).to(torch.uint8)
+    dim, bright = (
+        list(PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0])))[0].double().mean(-1)
+        for picture in (drawn(), lit)
+    )
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        x, top, bottom = int(POINTS[upper[4], 0]), int(POINTS[upper[4], 1]), int(POINTS[lower[4], 1])
+        rows, columns = slice(top, bottom - 4), slice(x - 8, x + 8)
+        difference = (bright - dim)[rows, columns].mean(1)
+        heights = torch.arange(len(difference), dtype=torch.float64)
+        basis = torch.stack([heights, torch.ones_like(heights)], 1)
+        assert float(torch.linalg.lstsq(basis, difference[:, None]).solution[0]) == pytest.approx(0.5, abs=0.2)
+
+
 @pytest.mark.parametrize("yaw_deg", [-75.0, 75.0])
 def test_a_profiles_hidden_eye_is_not_painted(yaw_deg):
     points = canonical_face() * 110 @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T + POINTS[1]
