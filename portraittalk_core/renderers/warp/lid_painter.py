@@ -29,6 +29,7 @@ OVERLAP = 0.06  # how far a shut lid reaches over the lower one's edge
 FADE = 0.14  # over which the lid's skin begins above the lashes
 HIGHEST_LASH = 0.05  # how far above an upper lid's landmarks its lash line may lie
 HANG = 0.10  # how far the lashes of a shut eye hang down
+TAPERS = 0.44  # aside of an eye's middle: where half of a shut eye's lash line is left
 SHADE_REACH = 0.07  # of the lid's shadow on the eye
 ABOVE, BELOW = (0.10, 0.26), (0.12, 0.30)  # from its edges: where a lid's colour is looked for
 PLACES, HEIGHTS = 24, 6  # at which it is, on either side
@@ -132,7 +133,7 @@ class LidPainter:
         from_lashes = (v - top) / arch + (LASHES + FADE / 2) * width
         colour = skin.colours(u, v, above, width)
         cover = soft_steps(above, 1.3) * soft_steps(from_lashes, FADE * width) * amount
-        shade = 0.95 + 0.07 * np.sin(np.pi * np.clip((v - top) / np.maximum(lid - top, 1), 0, 1))
+        shade = 0.93 + 0.15 * _bulge(u / np.float32(width), (v - top) / np.maximum(lid - top, 1))
         eyeball = np.exp(np.minimum(above, 0) * np.float32(1 / (SHADE_REACH * width)))
         out *= 1 - 0.3 * eyeball * ends * ((above < 0) & (bottom > v))
         out += (colour * shade - out) * cover
@@ -146,14 +147,14 @@ class LidPainter:
         moved = sum(
             patch.shifted(at, top[at] - line - np.maximum(place, 0) * (lashes / height) - v[at]) for place in places
         ) / len(places)
-        out[:, at] += (moved - out[:, at]) * (strip * amount)[at]
+        out[:, at] += (moved - out[:, at]) * (strip * amount)[at] * _taper(u[at], width, late)
         if late > 0:
             fade = soft_steps(-above - MARGIN * width, max(1.3, 0.02 * width))
-            fade *= 1 - soft_steps(-above - 0.6 * HANG * width, 0.8 * HANG * width)
+            fade *= 1 - soft_steps(-above - 0.4 * HANG * width, 0.6 * HANG * width)
             at = np.flatnonzero(fade)
             hanging = patch.shifted(at, top[at] - np.abs(above[at]) * (lashes / HANG) - v[at]).mean(0)
             darker = np.clip(hanging / np.maximum(colour[:, at].mean(0), 1), 0, 1)
-            out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * np.float32(late)
+            out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * _taper(u[at], width, late) * np.float32(late)
         planes[:, rows, columns] = np.clip(out, 0, 255)
 
 
@@ -165,6 +166,17 @@ def _arch(u: Array, eye: Aperture) -> tuple[float, Array]:
     lashes = LASHES * min(1.0, eye.gap / (USUAL * eye.width))
     ends = np.sqrt(np.maximum(1 - np.square(u * np.float32(1 / (0.56 * eye.width))), 0.02))
     return lashes, ends * np.float32(lashes / LASHES)
+
+
+def _bulge(aside: Array, down: Array) -> Array:
+    """0..1 how much light the eyeball's bulge gives a lid, `aside` (N,) eye widths from its middle, `down` it 0..1."""
+    down = np.clip(down, 0, 1)
+    return 4 * down * (1 - down) * np.maximum(1 - np.square(aside * np.float32(1 / 0.56)), 0)
+
+
+def _taper(u: Array, width: float, late: float) -> Array:
+    """0..1 how much of a lash line goes down at `u` (N,): of a shut eye's, little beside the lashes that stay."""
+    return 1 - np.float32(late) * soft_steps(np.abs(u) - TAPERS * width, 0.2 * width)
 
 
 def _late(shut: float) -> float:
