@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Array, Box, pixel_axes, pixel_box, soft_steps
+from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Array, Box, pixel_axes, pixel_box, soft_step, soft_steps
 from .eyes import HIDDEN
+from .fill import filled
 from .painters import FramePose, within
 
 EYES = (RIGHT_EYE, LEFT_EYE)
@@ -26,16 +27,20 @@ LASHES, MARGIN = 0.10, 0.012  # of the strip that moves with the lid's edge, abo
 USUAL = 0.30  # height of an open eye
 OVERLAP = 0.06  # how far a shut lid reaches over the lower one's edge
 FADE = 0.14  # over which the lid's skin begins above the lashes
-BEGINS = (0.12, 0.17, 0.22)  # above the eye, under a usual arch: where what is above the lid is looked at
 HIGHEST_LASH = 0.05  # how far above an upper lid's landmarks its lash line may lie
 HANG = 0.10  # how far the lashes of a shut eye hang down
+TAPERS = 0.44  # aside of an eye's middle: where half of a shut eye's lash line is left
 SHADE_REACH = 0.07  # of the lid's shadow on the eye
 ABOVE, BELOW = (0.10, 0.26), (0.12, 0.30)  # from its edges: where a lid's colour is looked for
 PLACES, HEIGHTS = 24, 6  # at which it is, on either side
-ALIKE, UNLIKE = 40.0, 80.0  # levels by which what lies above a lid may differ from it; by which it is no skin
-SETTLES = 0.10  # of an eye's width: how far below its begin a lid has its own colour
+UNLIKE = 80.0  # levels from a lid's usual colour: what differs more is no skin
+# of an eye's width: half the sides of the map of a lid's colours, and its step
+MAP_ASIDE, MAP_HIGH, MAP_STEP = 0.75, 0.7, 0.025
+HIDES_ABOVE, HIDES_BELOW = LASHES + FADE / 2, 0.08  # beyond its edges: what an eye's lashes and rims may cover
+CORNER = 0.35  # weight of what is dark beside the corners: a lid turns away from the light there
+DARKER = 15.0, 40.0  # levels below a lid's usual colour at which a place beside it counts less, and not at all
 BETWEEN = (-1 / 3, 0.0, 1 / 3)  # of a pixel: where lashes, which are flattened as a lid shuts, are looked up for each
-BRIGHT = 0.55  # quantile of these: lashes, brows, paint and glasses are darker
+BRIGHT = 0.65  # quantile of these: lashes, brows, paint and glasses are darker
 LEAST_LASHES_PX = 2.5  # which are not flattened: a line that is thinner than a pixel looks dashed
 FLATTENED = 0.5  # height of a shut eye's lashes above the lid's edge, of an open one's
 # where the grain of a lid is taken, of an eye's width: below the eye, so far aside, from where on, and how deep
@@ -126,9 +131,9 @@ class LidPainter:
         amount = ends * np.float32(min(1.0, shut / WHOLE_SHUT))
         lashes, arch = _arch(u, eye)
         from_lashes = (v - top) / arch + (LASHES + FADE / 2) * width
-        colour = skin.colours(u, above, np.maximum(from_lashes * arch, 0), width)
+        colour = skin.colours(u, v, above, width)
         cover = soft_steps(above, 1.3) * soft_steps(from_lashes, FADE * width) * amount
-        shade = 0.95 + 0.07 * np.sin(np.pi * np.clip((v - top) / np.maximum(lid - top, 1), 0, 1))
+        shade = 0.93 + 0.15 * _bulge(u / np.float32(width), (v - top) / np.maximum(lid - top, 1))
         eyeball = np.exp(np.minimum(above, 0) * np.float32(1 / (SHADE_REACH * width)))
         out *= 1 - 0.3 * eyeball * ends * ((above < 0) & (bottom > v))
         out += (colour * shade - out) * cover
@@ -142,14 +147,14 @@ class LidPainter:
         moved = sum(
             patch.shifted(at, top[at] - line - np.maximum(place, 0) * (lashes / height) - v[at]) for place in places
         ) / len(places)
-        out[:, at] += (moved - out[:, at]) * (strip * amount)[at]
+        out[:, at] += (moved - out[:, at]) * (strip * amount)[at] * _taper(u[at], width, late)
         if late > 0:
             fade = soft_steps(-above - MARGIN * width, max(1.3, 0.02 * width))
-            fade *= 1 - soft_steps(-above - 0.6 * HANG * width, 0.8 * HANG * width)
+            fade *= 1 - soft_steps(-above - 0.4 * HANG * width, 0.6 * HANG * width)
             at = np.flatnonzero(fade)
             hanging = patch.shifted(at, top[at] - np.abs(above[at]) * (lashes / HANG) - v[at]).mean(0)
             darker = np.clip(hanging / np.maximum(colour[:, at].mean(0), 1), 0, 1)
-            out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * np.float32(late)
+            out[:, at] *= 1 + (darker - 1) * (fade * ends)[at] * _taper(u[at], width, late) * np.float32(late)
         planes[:, rows, columns] = np.clip(out, 0, 255)
 
 
@@ -161,6 +166,17 @@ def _arch(u: Array, eye: Aperture) -> tuple[float, Array]:
     lashes = LASHES * min(1.0, eye.gap / (USUAL * eye.width))
     ends = np.sqrt(np.maximum(1 - np.square(u * np.float32(1 / (0.56 * eye.width))), 0.02))
     return lashes, ends * np.float32(lashes / LASHES)
+
+
+def _bulge(aside: Array, down: Array) -> Array:
+    """0..1 how much light the eyeball's bulge gives a lid, `aside` (N,) eye widths from its middle, `down` it 0..1."""
+    down = np.clip(down, 0, 1)
+    return 4 * down * (1 - down) * np.maximum(1 - np.square(aside * np.float32(1 / 0.56)), 0)
+
+
+def _taper(u: Array, width: float, late: float) -> Array:
+    """0..1 how much of a lash line goes down at `u` (N,): of a shut eye's, little beside the lashes that stay."""
+    return 1 - np.float32(late) * soft_steps(np.abs(u) - TAPERS * width, 0.2 * width)
 
 
 def _late(shut: float) -> float:
@@ -191,10 +207,9 @@ class _Patch:
 
 @dataclass(frozen=True)
 class Skin:
-    """The skin of one upper lid: its colours along the eye, and the grain of the skin beside it."""
+    """The skin of one upper lid: its colours on the shut eye, and the grain of the skin beside it."""
 
-    along: Array  # (3, PLACES) 0..255 from the eye's one end to the other
-    above: Array  # (3, PLACES) levels by which what lies above the lid differs from it
+    colour_map: Tensor  # (1, 3, rows, columns) 0..255 around the eye's origin
     grain: Array  # (3, rows · columns) levels around 0, a pixel of the portrait each
     columns: int
     eye_px: float  # width of the eye there
@@ -218,42 +233,55 @@ class Skin:
         level = grain.abs().median().clamp(max=GRAIN_LEVELS)
         loud = F.max_pool2d((grain.abs().amax(0, keepdim=True) > GRAIN_LOUD * level).float(), 2 * reach + 1, 1, reach)
         grain = grain.clamp(-GRAIN_MOST * level, GRAIN_MOST * level) * (1 - loud)
-        along = _lid_colours(eye, colours_at)
         return Skin(
-            along.numpy(),
-            _above(eye, colours_at, along).numpy(),
+            _colour_map(eye, colours_at),
             grain.flatten(1).numpy(),
             columns,
             eye.width,
             _lash_line(eye, colours_at),
         )
 
-    def colours(self, u: Array, above: Array, below: Array, width: float) -> Array:
-        """(3, N) colours 0..255 of a lid at places along an eye.
+    def colours(self, u: Array, v: Array, above: Array, width: float) -> Array:
+        """(3, N) colours 0..255 of a lid.
 
         Args:
             u: (N,) along the eye, pixels.
+            v: (N,) across it, pixels.
             above: (N,) above its lid's edge, pixels.
-            below: (N,) below the place where the lid begins, pixels.
             width: of the eye, pixels.
         """
-        begins = np.exp(below * np.float32(-1 / (SETTLES * width)))
-        place = np.clip((u * np.float32(1 / width) + np.float32(0.5)) * (PLACES - 1), 0, PLACES - 1.001)
-        index = place.astype(np.intp)
-        share = place - index.astype(np.float32)
-        rises, steps = np.diff(self.along), np.diff(self.above)
+        at = np.stack([u * np.float32(1 / (MAP_ASIDE * width)), v * np.float32(1 / (MAP_HIGH * width))], 1)
+        smooth = F.grid_sample(
+            self.colour_map, torch.from_numpy(at)[None, None], padding_mode="border", align_corners=True
+        )[0, :, 0].numpy()
         finer = np.float32(self.eye_px / width)
         column = np.clip((u * finer + self.columns / 2).astype(np.intp), 0, self.columns - 1)
         # the strip is as high as the lid of a wide eye; a higher one sees it mirrored
         rows = self.grain.shape[1] // self.columns
         row = np.abs(above * finer).astype(np.intp) % (2 * rows)
-        grained = np.minimum(row, 2 * rows - 1 - row) * self.columns + column
-        planes = zip(self.along, rises, self.above, steps, self.grain, strict=True)
-        return np.stack([
-            plane.take(index, mode="clip") + rise.take(index, mode="clip") * share + grain.take(grained, mode="clip")
-            + (other.take(index, mode="clip") + step.take(index, mode="clip") * share) * begins
-            for plane, rise, other, step, grain in planes
-        ])  # fmt: skip
+        return smooth + self.grain.take(np.minimum(row, 2 * rows - 1 - row) * self.columns + column, 1, mode="clip")
+
+
+def _colour_map(eye: Aperture, colours_at: Sampler) -> Tensor:
+    """(1, 3, rows, columns) colours 0..255 of a shut eye's lid: those of the skin on all its sides.
+
+    They go over into each other, so that a lid is lit as the face around it.
+    """
+    across = torch.stack([-eye.along[1], eye.along[0]])
+    columns, rows = (2 * round(half / MAP_STEP) + 1 for half in (MAP_ASIDE, MAP_HIGH))
+    aside = torch.linspace(-MAP_ASIDE, MAP_ASIDE, columns)
+    u, v = aside * eye.width, torch.linspace(-MAP_HIGH, MAP_HIGH, rows)[:, None] * eye.width
+    colours = colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across).permute(2, 0, 1)
+    top, bottom = eye.edge_heights(u)
+    begins = top - HIDES_ABOVE * eye.width * torch.from_numpy(_arch(u.numpy(), eye)[1])
+    lid = (v > begins) & (v < bottom + HIDES_BELOW * eye.width) & (aside.abs() < 0.56)
+    differs = colours - _along(_lid_colours(eye, colours_at), aside)[:, None]
+    light = soft_step(differs.mean(0) + sum(DARKER) / 2, DARKER[1] - DARKER[0])
+    skin = torch.where(aside.abs() > 0.5, light.clamp(min=CORNER), light) * (differs.abs().amax(0) < UNLIKE)
+    kernel = torch.hann_window(7, periodic=False)[1:-1]
+    kernel = (kernel[:, None] * kernel / kernel.sum() ** 2).expand(3, 1, 5, 5)
+    whole = filled(colours, skin * ~lid)[None]
+    return F.conv2d(F.pad(whole, (2,) * 4, mode="replicate"), kernel, groups=3)
 
 
 def _lid_colours(eye: Aperture, colours_at: Sampler) -> Tensor:
@@ -268,18 +296,6 @@ def _lid_colours(eye: Aperture, colours_at: Sampler) -> Tensor:
     return _smooth(colours.gather(0, order[None, :, None].expand(1, -1, 3))[0].T)
 
 
-def _above(eye: Aperture, colours_at: Sampler, along: Tensor) -> Tensor:
-    """(3, PLACES) levels by which the skin where a lid begins differs from the lid's; 0 where it is no skin."""
-    u = torch.linspace(-0.5, 0.5, PLACES) * eye.width
-    arch = torch.from_numpy(_arch(u.numpy(), eye)[1])
-    v = eye.edge_heights(u)[0] - torch.tensor(BEGINS)[:, None] * eye.width * arch
-    across = torch.stack([-eye.along[1], eye.along[0]])
-    colours = colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across)
-    differs = colours.mean(0).T - along
-    alike = ((UNLIKE - differs.abs().amax(0)) / (UNLIKE - ALIKE)).clamp(0, 1)
-    return _smooth(differs * alike)
-
-
 def _lash_line(eye: Aperture, colours_at: Sampler) -> float:
     """How far above an upper lid's landmarks its lash line is darkest, of the eye's width."""
     u = torch.linspace(-0.3, 0.3, PLACES) * eye.width
@@ -287,6 +303,13 @@ def _lash_line(eye: Aperture, colours_at: Sampler) -> float:
     v = eye.edge_heights(u)[0] - rises[:, None] * eye.width
     across = torch.stack([-eye.along[1], eye.along[0]])
     return float(rises[colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across).mean((1, 2)).argmin()])
+
+
+def _along(colours: Tensor, places: Tensor) -> Tensor:
+    """(3, N) of colours (3, PLACES) along an eye, at places (N,) −0.5..0.5 on it; beyond them, those of its ends."""
+    place = ((places + 0.5) * (PLACES - 1)).clamp(0, PLACES - 1.001)
+    index = place.long()
+    return torch.lerp(colours[:, index], colours[:, index + 1], place - index)
 
 
 def _smooth(colours: Tensor) -> Tensor:

@@ -214,6 +214,44 @@ def test_a_narrow_eyes_lid_begins_in_the_colour_of_what_is_above_it():
         assert column.diff().abs().max() < 8
 
 
+def test_a_shut_lid_is_lit_as_the_skin_around_it():
+    """Light that grows downwards by half a level each pixel grows so on the lid as well."""
+    light = 0.5 * (torch.arange(SIDE) - 180.0)[:, None, None]
+    lit = (drawn() + light).round().clamp(0, 255).to(torch.uint8)
+    dim, bright = (
+        list(PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0])))[0].double().mean(-1)
+        for picture in (drawn(), lit)
+    )
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        x, top, bottom = int(POINTS[upper[4], 0]), int(POINTS[upper[4], 1]), int(POINTS[lower[4], 1])
+        rows, columns = slice(top, bottom - 4), slice(x - 8, x + 8)
+        difference = (bright - dim)[rows, columns].mean(1)
+        heights = torch.arange(len(difference), dtype=torch.float64)
+        basis = torch.stack([heights, torch.ones_like(heights)], 1)
+        assert float(torch.linalg.lstsq(basis, difference[:, None]).solution[0]) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_shut_eyes_lash_line_thins_out_at_its_ends():
+    """A line as dark there as in the middle, beside the lashes that stay, looks like a rim around the lid."""
+    shut, edges, _ = small_blink(1.0, 0.0)
+    for edge in edges:
+        left, right = int(edge[0, 0]), int(edge[-1, 0])
+        rows, end = slice(int(edge[:, 1].max()) - 25, int(edge[:, 1].max()) + 8), round(0.12 * (right - left))
+        dark = (140 - shut[rows, left : right + 1].float().mean(-1)).clamp(min=0).sum(0)
+        middle = dark[2 * end : -2 * end].median()
+        assert middle > 100
+        assert max(dark[:end].max(), dark[-end:].max()) < 1.25 * middle
+
+
+def test_a_shut_lid_is_lightest_where_the_eyeball_bulges():
+    shut, edges, _ = small_blink(1.0, 0.0)
+    for edge in edges:
+        x, y, aside = int(edge[:, 0].mean()), int(edge[:, 1].mean()) - 6, round(0.36 * float(edge[-1, 0] - edge[0, 0]))
+        row = shut[y - 1 : y + 2].double().mean((0, 2))
+        middle, left, right = (row[at - 1 : at + 2].mean() for at in (x, x - aside, x + aside))
+        assert middle - max(left, right) > 4
+
+
 @pytest.mark.parametrize("yaw_deg", [-75.0, 75.0])
 def test_a_profiles_hidden_eye_is_not_painted(yaw_deg):
     points = canonical_face() * 110 @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T + POINTS[1]
