@@ -287,6 +287,15 @@ def _start(running: Comfy, config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
+def comfy_with_onnxruntime(comfy) -> Comfy:
+    """The server, where its Python has onnxruntime, by which InsightFace's networks run; it is no requirement."""
+    found = subprocess.run([comfy.command[0], "-c", "import onnxruntime"], capture_output=True, check=False)
+    if found.returncode:
+        pytest.skip(f"NOT TESTED: {comfy.command[0]} has no onnxruntime; install it there with pip.")
+    return comfy
+
+
+@pytest.fixture(scope="session")
 def comfy(tmp_path_factory, request):
     """A server on a free loopback port, with its own folders."""
     folder = comfy_folder()

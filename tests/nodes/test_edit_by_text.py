@@ -21,8 +21,9 @@ def numbers_of(prompt: dict, kind: str) -> list[str]:
 
 
 @pytest.fixture
-def prompt(comfy, workflow_prompt, portrait_name, tmp_path) -> dict:
+def prompt(comfy_with_onnxruntime, workflow_prompt, portrait_name, tmp_path) -> dict:
     """The shipped graph with small networks in the place of SD1.5's files."""
+    comfy = comfy_with_onnxruntime
     models = comfy.base / "models"
     write_tiny_sd15(models)
     write_face_models(models / "insightface")

@@ -21,8 +21,9 @@ def nodes_of(prompt: dict, kind: str) -> list[str]:
 
 
 @pytest.fixture
-def prompt(comfy, workflow_prompt, small_portrait_name, short_speech, tmp_path) -> dict:
+def prompt(comfy_with_onnxruntime, workflow_prompt, small_portrait_name, short_speech, tmp_path) -> dict:
     """The shipped graph with small networks in the place of SD1.5's files, and a score of what shows a face."""
+    comfy = comfy_with_onnxruntime
     models = comfy.base / "models"
     write_tiny_sd15(models)
     write_face_models(models / "insightface")
