@@ -25,7 +25,8 @@ def inhalation(activity: Tensor) -> Tensor:
         activity: (M,) 0..1 at 100 Hz, from `speech.voice_activity`.
 
     Returns:
-        (M,) 0 at rest .. 1 parted, 0 while somebody speaks; what it looks at lies within `REACH` frames.
+        (M,) 0 at rest and while somebody speaks .. 1 parted, with edges as soft as the speaking gate's; what it looks
+        at lies within `REACH` frames.
 
     Source: McFarland, "Respiratory markers of conversational interaction", JSLHR 44, 2001, for the time a breath takes.
     In 20 filmed clips (`python -m benchmarks lipsync`) lips in pauses are on average as far apart as in speech, and

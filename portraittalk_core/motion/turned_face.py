@@ -47,15 +47,15 @@ class TurnedFace:
         frames = torch.nonzero(track.valid if among is None else track.valid & among).flatten()
         products, sums = 0.0, 0.0
         for block in frames.split(BLOCK):
-            features, departed = face._seen(track.px_of(block))
+            features, departed = face._regression_rows(track.px_of(block))
             products, sums = products + features.T @ features, sums + features.T @ departed
             release_memory()
         if not len(frames):
             return face
-        held = [LEAST_SINE] * NUM_POSE + [LEAST_MOUTH] * (len(products) - NUM_POSE - 1) + [0.0]
-        held = len(frames) * torch.tensor(held, dtype=torch.float64).square().diag()
-        found = torch.linalg.solve(products + held, sums)[:NUM_POSE].float()
-        return TurnedFace(reference, found.reshape(NUM_POSE, *face.rest.shape))
+        ridge = [LEAST_SINE] * NUM_POSE + [LEAST_MOUTH] * (len(products) - NUM_POSE - 1) + [0.0]
+        ridge = len(frames) * torch.tensor(ridge, dtype=torch.float64).square().diag()
+        departures = torch.linalg.solve(products + ridge, sums)[:NUM_POSE].float()
+        return TurnedFace(reference, departures.reshape(NUM_POSE, *face.rest.shape))
 
     def placed(self, points: Tensor, filmed: Tensor) -> Tensor:
         """(T, 478, 3) pixels, where points (T or 1, 478, 3) of the head at rest lie on (T, 478, 3) filmed heads."""
@@ -68,7 +68,7 @@ class TurnedFace:
         rigid = list(topo.RIGID)
         return align(self.rest[None, rigid].expand(len(filmed), -1, -1), filmed[:, rigid])
 
-    def _seen(self, filmed: Tensor) -> tuple[Tensor, Tensor]:
+    def _regression_rows(self, filmed: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, P + 3) float64 of filmed faces (N, 478, 3), and how they depart from that at rest (N, 1434)."""
         scale, rotation, shift = self._heads(filmed)
         departed = (((filmed - shift[:, None]) @ rotation) / scale[:, None, None] - self.rest) / self.unit

@@ -112,10 +112,15 @@ class _Hearing:
         """The range of the outputs while somebody speaks."""
         return MouthRange.of(self.while_speaking)
 
+    @cached_property
+    def mean_opening(self) -> Tensor:
+        """() how far lips are apart while somebody speaks, fitted."""
+        return fit_to(self.while_speaking, self.range)[:, 0].mean()
+
     def fitted(self, outputs: Tensor, gates: Tensor) -> Tensor:
         """(m, 8) curves of (m, 8) outputs at 50 Hz, by (m, 2) columns of `_gates`: see `iterate_natural_mouth`."""
         curves = fit_to(outputs[:, : len(MOUTH_PARAMETERS)], self.range) * gates[:, :1]
-        return torch.cat([curves, fit_to(self.while_speaking, self.range)[:, 0].mean() * gates[:, 1:]], 1)
+        return torch.cat([curves, self.mean_opening * gates[:, 1:]], 1)
 
 
 def _curves(net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None) -> Iterable[Tensor] | None:

@@ -22,7 +22,8 @@ from ...face.flat_colours import is_flat
 from ...motion.turned_face import TurnedFace
 from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
-from .open_mouth import Sampler, on_lip_edges
+from .open_mouth import on_lip_edges
+from .sampler import Sampler, bilinear_sampler
 
 GRID = 48  # nodes a side
 REACH = 0.3  # of the face's smaller side: how far outside the face its outline's motion fades
@@ -238,17 +239,9 @@ def _parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
 
 
 def _sampler(picture: Tensor, box: Box) -> Sampler:
-    """What gives the (…, 3) colours 0..255 of a part of a picture (H, W, 3) at (…, 2) positions in pixels."""
+    """What gives the colours of a part of a picture (H, W, 3)."""
     x0, y0, x1, y1 = box
-    region = picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
-    corner, half = torch.tensor([x0, y0]), torch.tensor([x1 - x0, y1 - y0]) / 2
-
-    def colours(positions: Tensor) -> Tensor:
-        at = ((positions - corner) / half - 1).reshape(1, -1, 1, 2)
-        sampled = F.grid_sample(region, at, mode="bilinear", padding_mode="border", align_corners=False)
-        return sampled[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
-
-    return colours
+    return bilinear_sampler(picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float(), box)
 
 
 def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:

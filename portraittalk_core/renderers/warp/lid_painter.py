@@ -6,7 +6,7 @@ it, such as the rim of glasses. Shapes: B frames; h, w a box around an eye; u, v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture, Array, Box, pixel_ax
 from .eyes import HIDDEN
 from .fill import filled
 from .painters import FramePose, within
+from .sampler import Sampler
 
 EYES = (RIGHT_EYE, LEFT_EYE)
 LEAST_SHUT, WHOLE_SHUT = 0.02, 0.12  # of a lid's way: where painting begins, and where it hides all beneath
@@ -48,8 +49,6 @@ GRAIN_ASIDE, GRAIN_FROM, GRAIN_DEEP = 0.6, 0.20, 0.34
 GRAIN_SIZE = 0.03  # what is smaller than twice this is grain
 GRAIN_MOST, GRAIN_LOUD = 3.5, 7.0  # how far a grain may stand out, and what is none, of their median
 GRAIN_LEVELS = 4.0  # the most that this counts
-
-Sampler = Callable[[Tensor], Tensor]  # (…, 2) positions in portrait pixels to (…, 3) colours 0..255
 
 
 class LidPainter:

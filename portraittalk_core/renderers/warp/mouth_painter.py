@@ -67,7 +67,7 @@ class MouthPainter:
             return
         planes = region.numpy()[(slice(None), *within(box, self.box))]
         u, v = (axis.numpy() for axis in mouth.axes_on(*pixel_axes(box)))
-        top, bottom = mouth.edges_at(self._seen(u, mouth.width))
+        top, bottom = mouth.edges_at(self._before_hidden_corner(u, mouth.width))
         if self.was_open:
             self._shade_meeting(planes, u, v - (top + bottom) / 2, bottom - top, mouth, feather)
         if not is_parted:
@@ -157,7 +157,7 @@ class MouthPainter:
             .numpy()
         )
 
-    def _seen(self, u: Array, width: float) -> Array:
+    def _before_hidden_corner(self, u: Array, width: float) -> Array:
         """Positions along the mouth at which its edges count: the lips never meet before a hidden corner.
 
         There the layers part without an end, and what tears is inside the mouth.

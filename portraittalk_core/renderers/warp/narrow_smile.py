@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture
-from .open_mouth import LEAST_RIM_PX, RIM, Sampler, to_picture
+from .open_mouth import LEAST_RIM_PX, RIM, to_picture
+from .sampler import Sampler
 
 # all lengths are of the mouth's width
 COLUMNS, ASIDE = 15, 0.28  # columns in which teeth are looked for, and how far from the middle

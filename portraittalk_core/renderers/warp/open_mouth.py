@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Array, soft_steps
+from .sampler import Sampler
 
 SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
 RIM = 0.018  # of the mouth's width: how far inside the lips their texture begins
@@ -33,8 +34,6 @@ STEPS = 25  # positions compared across a lip's edge
 COLUMNS, HEIGHTS = 15, 24  # grid on which teeth are looked for
 SHOWS_BELOW = 0.05  # of the mouth's width: less than this below the teeth is only their shadow
 TOOTH_SHARE = 0.12  # of a column's height, that the upper teeth must fill to be seen
-
-Sampler = Callable[[Tensor], Tensor]  # (…, 2) positions in portrait pixels to (…, 3) colours 0..255
 
 
 @dataclass(frozen=True)

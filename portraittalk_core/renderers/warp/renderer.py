@@ -35,6 +35,7 @@ from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 from .packed import FINE_PIXELS, PackedPicture, colours_of, pixels_of, write_pixels
 from .painters import FramePose, Painter, painted_parts, within
 from .parallax import Parallax
+from .sampler import bilinear_sampler
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
 
@@ -109,8 +110,7 @@ class PortraitRenderer:
         self.packed = _packed(self.region[0], box) if self.composite is None else self.composite.people
         self.grid = FlowGrid(y1 - y0, x1 - x0)
         self.corner = torch.tensor([x0, y0], dtype=torch.float32)
-        scale = 2 / torch.tensor([x1 - x0, y1 - y0], dtype=torch.float32)
-        self.to_sampling = scale, -1 - self.corner * scale  # of pixels, to grid_sample's −1..1 over the region
+        self._colours_at = bilinear_sampler(self.region, box)
         self.painted = torch.zeros(3, y1 - y0, x1 - x0)  # of one frame
         self.together = BATCH if (y1 - y0) * (x1 - x0) <= FINE_PIXELS else 1  # frames that are looked up together
         lips, inside, was_open = self._lips()
@@ -298,12 +298,6 @@ class PortraitRenderer:
         if edge is None:
             return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
         return self.composite.alpha(edge)
-
-    def _colours_at(self, positions: Tensor) -> Tensor:
-        """(…, 3) colours 0..255 of the portrait at (…, 2) positions, pixels."""
-        at = torch.addcmul(self.to_sampling[1], positions.reshape(1, -1, 1, 2), self.to_sampling[0])
-        sampled = F.grid_sample(self.region, at, mode="bilinear", padding_mode="border", align_corners=False)
-        return sampled[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
 
     def _kept_beside(self, background_px: float) -> Tensor | None:
         """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""

@@ -2,10 +2,9 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from drawn_face import drawn_face
 
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
@@ -14,7 +13,7 @@ from portraittalk_core.renderers.warp.narrow_smile import lips_around_teeth
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
-SIDE, FINE = 400, 4
+SIDE = 400
 SKIN, UPPER, LOWER, TEETH, SHADOW = (175, 172, 170), (80, 76, 76), (150, 146, 146), (215, 214, 212), (40, 38, 38)
 UPPER_TEETH = 0.04  # of the mouth's width
 
@@ -25,23 +24,19 @@ def closed_landmarks() -> torch.Tensor:
 
 def drawn(points: torch.Tensor, below: float, colour: tuple[int, int, int]) -> torch.Tensor:
     """(H, W, 3) a grey face; below its upper lip is a band of one colour, `below` of the mouth's width high."""
-    picture = Image.new("RGB", (SIDE * FINE, SIDE * FINE), (90, 90, 90))
-    pen = ImageDraw.Draw(picture)
-
-    def fill(outline: torch.Tensor, colour: tuple[int, int, int]) -> None:
-        pen.polygon([tuple(point) for point in (outline * FINE).tolist()], fill=colour)
 
     def chain(ring: tuple[int, ...]) -> torch.Tensor:
         return points[list(ring), :2]
 
-    fill(chain(topo.FACE_OVAL), SKIN)
     seam, width = chain(topo.INNER_UPPER_LIP), mouth_width(points)
-    fill(torch.cat([chain(topo.OUTER_UPPER_LIP), seam.flip(0)]), UPPER)
-    fill(torch.cat([seam, chain(topo.OUTER_LOWER_LIP).flip(0)]), LOWER)
     ends = seam.clone()
     ends[2:-2, 1] += below * width
-    fill(torch.cat([seam, ends.flip(0)]), colour)
-    return torch.from_numpy(np.array(picture.reduce(FINE)))
+    return drawn_face(SIDE, (90, 90, 90), [
+        (chain(topo.FACE_OVAL), SKIN),
+        (torch.cat([chain(topo.OUTER_UPPER_LIP), seam.flip(0)]), UPPER),
+        (torch.cat([seam, chain(topo.OUTER_LOWER_LIP).flip(0)]), LOWER),
+        (torch.cat([seam, ends.flip(0)]), colour),
+    ])  # fmt: skip
 
 
 def mouth_width(points: torch.Tensor) -> float:

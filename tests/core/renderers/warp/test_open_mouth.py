@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from drawn_face import drawn_face
 
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.aperture import MOUTH, Aperture, pixel_centres
@@ -16,7 +16,7 @@ from portraittalk_core.renderers.warp.open_mouth import on_lip_edges
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
-SIDE, FINE = 400, 4
+SIDE = 400
 SKIN, LIPS, TEETH, DARK = (205, 160, 135), (180, 95, 95), (245, 243, 235), (40, 18, 18)
 
 
@@ -39,22 +39,18 @@ def open_landmarks(opening: float) -> torch.Tensor:
 
 def drawn(points: torch.Tensor, upper_teeth: float, lower_teeth: float = 0.0) -> torch.Tensor:
     """(H, W, 3) a face whose teeth fill these shares of the open mouth, from above and from below."""
-    picture = Image.new("RGB", (SIDE * FINE, SIDE * FINE), (90, 100, 120))
-    pen = ImageDraw.Draw(picture)
-
-    def fill(outline: torch.Tensor, colour: tuple[int, int, int]) -> None:
-        pen.polygon([tuple(point) for point in (outline * FINE).tolist()], fill=colour)
 
     def chain(ring: tuple[int, ...]) -> torch.Tensor:
         return points[list(ring), :2]
 
-    fill(chain(topo.FACE_OVAL), SKIN)
-    fill(torch.cat([chain(topo.OUTER_UPPER_LIP), chain(topo.OUTER_LOWER_LIP).flip(0)]), LIPS)
     top, bottom = chain(topo.INNER_UPPER_LIP), chain(topo.INNER_LOWER_LIP)
-    fill(torch.cat([top, bottom.flip(0)]), DARK)
-    fill(torch.cat([top, torch.lerp(top, bottom, upper_teeth).flip(0)]), TEETH)
-    fill(torch.cat([torch.lerp(bottom, top, lower_teeth), bottom.flip(0)]), TEETH)
-    return torch.from_numpy(np.array(picture.reduce(FINE)))
+    return drawn_face(SIDE, (90, 100, 120), [
+        (chain(topo.FACE_OVAL), SKIN),
+        (torch.cat([chain(topo.OUTER_UPPER_LIP), chain(topo.OUTER_LOWER_LIP).flip(0)]), LIPS),
+        (torch.cat([top, bottom.flip(0)]), DARK),
+        (torch.cat([top, torch.lerp(top, bottom, upper_teeth).flip(0)]), TEETH),
+        (torch.cat([torch.lerp(bottom, top, lower_teeth), bottom.flip(0)]), TEETH),
+    ])  # fmt: skip
 
 
 def off_by(points: torch.Tensor, share: float) -> torch.Tensor:
