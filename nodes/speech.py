@@ -11,7 +11,7 @@ from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, convert_audio, convert_landmarks
 from .bindings.curves import frame_values
-from .bindings.face_place import index_at, named_index
+from .bindings.face_place import index_at
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
 from .gaze import GIVEN, gaze_breath_input, given_motion
@@ -164,9 +164,8 @@ def _motion_options(
 def _detect_face(picture, face_index, face_at, size):
     from ..portraittalk_core.face.mesh.landmarks import find_portrait
 
-    with face_mesh() as mesh:
-        named = named_index(face_index)
-        index = named if face_at is None else index_at(face_at, picture, mesh, "the portrait", size)
+    with face_mesh(notes=True) as mesh:
+        index = face_index if face_at is None else index_at(face_at, picture, mesh, "the portrait", size)
         return find_portrait(picture, index, source="the portrait", mesh=mesh).landmarks
 
 

@@ -8,7 +8,6 @@ from comfy_api.latest import io
 
 from ..portraittalk_core.renderers.vexpress.options import VExpressRendererOptions
 from .bindings import convert, convert_audio, paths
-from .bindings.face_place import named_index
 from .bindings.progress import Progress, face_mesh, show_text
 from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .engine import AUTO as NO_ENCODER
@@ -142,8 +141,8 @@ def _face_and_options(picture, track, face_index, inputs):
 
     inputs["length"], inputs["guidance"] = inputs.pop("window", 24), inputs.pop("cfg")
     strategy = inputs.pop("head", BY_THE_FACE)
-    with face_mesh() as mesh:
-        face = find_portrait(picture, named_index(face_index), source="the portrait", mesh=mesh)
+    with face_mesh(notes=True) as mesh:
+        face = find_portrait(picture, face_index, source="the portrait", mesh=mesh)
     if track is None:
         strategy = "fix_face"
     elif strategy == BY_THE_FACE:

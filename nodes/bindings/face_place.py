@@ -47,11 +47,6 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     return int(shares.argmax())
 
 
-def named_index(face_index: int) -> int | None:
-    """The face that a widget names; None at 0, which is also what one holds that nobody touched."""
-    return face_index or None
-
-
 def choice_at(face_index: int, place: object | None, size: tuple[int, int]) -> int | FaceChoice:
     """Which face of a film is meant: of a number, or where the place says in the first frame that shows one.
 

@@ -82,6 +82,6 @@ def basis_of(networks: KeypointNetworks | None, portrait: object | None) -> Expr
             f"which keypoints of {networks.model.layout} move the mouth must be measured on a face; connect a portrait."
         )
     with face_mesh() as mesh:
-        face = find_portrait(convert.to_portrait(portrait), source="the portrait", mesh=mesh)
+        face = find_portrait(convert.to_portrait(portrait), 0, source="the portrait", mesh=mesh)
     with networks.on_device() as model:
         return measured_basis(model, face)

@@ -18,7 +18,7 @@ from ...portraittalk_core.progress import Progress
 from ...portraittalk_core.renderers.contract import Film
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait
 from . import convert, convert_video
-from .face_place import choice_at, named_index
+from .face_place import choice_at
 from .progress import face_mesh
 
 Motion = KeypointTrack | LandmarkTrack
@@ -61,12 +61,11 @@ def source_and_motion(
         opened = _opened(film, film_landmarks, (face_index, face_at), files, progress)
         return _of_one_length(opened, _at_rate_of(opened, motion), film_end)
     picture = convert.to_portrait(portrait)
-    with face_mesh() as mesh:
+    with face_mesh(notes=True) as mesh:
         if isinstance(motion, LandmarkTrack) and not face_index and face_at is None:
             face = driven_portrait(picture, motion, "the portrait", mesh)
         else:
-            size = tuple(picture.shape[:2])
-            which = named_index(face_index) if face_at is None else choice_at(face_index, face_at, size)
+            which = choice_at(face_index, face_at, tuple(picture.shape[:2]))
             face = find_portrait(picture, which, source="the portrait", mesh=mesh)
     return face, fit_track(face, motion) if isinstance(motion, LandmarkTrack) else motion
 

@@ -23,7 +23,6 @@ from ...portraittalk_core.renderers.implicit.engine_motion import carried
 from ...portraittalk_core.renderers.implicit.extract import keypoints_of_picture, track_of
 from ...portraittalk_core.types import KeypointTrack, Portrait, Speech
 from .curves import frame_values
-from .face_place import named_index
 from .keypoints import managed, on_device
 from .progress import Progress, check_interrupted, counted, face_mesh
 
@@ -87,8 +86,8 @@ def drive(
 
 def find_face(picture: Tensor, face_index: int) -> Portrait:
     """A face of a portrait."""
-    with face_mesh() as mesh:
-        return find_portrait(picture, named_index(face_index), source="the portrait", mesh=mesh)
+    with face_mesh(notes=True) as mesh:
+        return find_portrait(picture, face_index, source="the portrait", mesh=mesh)
 
 
 def spoken(

@@ -64,11 +64,15 @@ class InterruptibleMesh:
 
 
 @contextmanager
-def face_mesh() -> Iterator[InterruptibleMesh]:
-    """An open face-mesh back end that can be interrupted; warnings of faces meanwhile are shown on the running node."""
+def face_mesh(notes: bool = False) -> Iterator[InterruptibleMesh]:
+    """An open face-mesh back end that can be interrupted; warnings of faces meanwhile are shown on the running node.
+
+    Args:
+        notes: show notes too, such as which of several faces was taken.
+    """
     from ...portraittalk_core.face.mesh.landmarks import log, open_mesh
 
-    shown = WarningsOnNode()
+    shown = MessagesOnNode(logging.INFO if notes else logging.WARNING)
     log.addHandler(shown)
     try:
         with open_mesh() as mesh:
@@ -77,15 +81,19 @@ def face_mesh() -> Iterator[InterruptibleMesh]:
         log.removeHandler(shown)
 
 
-class WarningsOnNode(logging.Handler):
-    """Shows warnings as text on the node that runs in this thread."""
+class MessagesOnNode(logging.Handler):
+    """Shows messages of the log as text on the node that runs in this thread.
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+    Args:
+        level: of the log, from which a message is shown.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
         self._thread, self._texts = threading.get_ident(), []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a warning below those before it."""
+        """Show a message below those before it."""
         if record.thread == self._thread:
             self._texts.append(record.getMessage())
             show_text(_running_node(), "\n".join(self._texts))

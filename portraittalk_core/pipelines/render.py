@@ -121,7 +121,7 @@ def driven_portrait(
             return driven_portrait(picture, track, source, opened)
     height, width = picture.shape[:2]
     if not _of_same_shape(track, width, height):
-        return find_portrait(picture, source=source, mesh=mesh)
+        return find_portrait(picture, 0, source=source, mesh=mesh)
     faces = detect_faces(picture, mesh)
     middles = faces[:, :, :2].mean(1)
     distances = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -38,8 +39,8 @@ def index_at():
         yield lambda place, found=faces, size=None: module.index_at(place, picture, found, "the portrait", size)
 
 
-def test_warnings_of_faces_are_shown_on_the_running_node(monkeypatch):
-    """One below the other, while a mesh is open; what another thread says is another node's."""
+def test_messages_of_faces_are_shown_on_the_running_node(monkeypatch, caplog):
+    """One below the other, while a mesh is open; what another thread says is another node's. Notes only if wanted."""
     with nodes_of(ROOT):
         progress = importlib.import_module(f"{PACK}.nodes.bindings.progress")
         landmarks = importlib.import_module(f"{PACK}.portraittalk_core.face.mesh.landmarks")
@@ -52,9 +53,13 @@ def test_warnings_of_faces_are_shown_on_the_running_node(monkeypatch):
             other = threading.Thread(target=landmarks.log.warning, args=("another",))
             other.start()
             other.join()
+            landmarks.log.info("a note")
             landmarks.log.warning("it is turned")
         landmarks.log.warning("later")
-    assert shown == [("7", "it holds 2 faces"), ("7", "it holds 2 faces\nit is turned")]
+        caplog.set_level(logging.INFO, landmarks.log.name)
+        with progress.face_mesh(notes=True):
+            landmarks.log.info("face 0 is taken")
+    assert shown == [("7", "it holds 2 faces"), ("7", "it holds 2 faces\nit is turned"), ("7", "face 0 is taken")]
 
 
 def mask(x: int, y: int, width: int, height: int) -> torch.Tensor:
@@ -165,15 +170,15 @@ def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, tmp_pa
             "inputs": {"landmarks": ["5", 0], "filename_prefix": f"right_{kind}/b"},
         },
     }
-    if kind == "mask":  # and once with no place given: the first face is taken, which is told on the node
+    if kind == "mask":  # and once with no place given: the first face is taken
         prompt["8"] = {"class_type": "PortraitTalkAudioToLandmarks", "inputs": {**motion, **wires}}
         del prompt["8"]["inputs"]["face_at"]
         first = {"landmarks": ["8", 0], "filename_prefix": "first/a"}
         prompt["9"] = {"class_type": "PortraitTalkSaveLandmarks", "inputs": first}
     run = comfy.run(prompt)
     assert run.status == "success", run.message
-    told = [node for node, text in run.texts if "holds 2 faces, and face 0 is taken" in text]
-    assert told == (["8"] if kind == "mask" else [])
+    told = {node: text.split(" of ")[0] for node, text in run.texts if "of the 2 in the portrait is taken" in text}
+    assert told == {"3": "face 1"} | ({"8": "face 0"} if kind == "mask" else {})
     tracks = [load_file(path)["points"] for path in (comfy.base / "output" / f"right_{kind}").iterdir()]
     assert len(tracks) == 2
     for points in tracks:

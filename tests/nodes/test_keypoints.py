@@ -259,7 +259,7 @@ def test_a_place_says_whose_face_moves(bindings, monkeypatch):
     """Of two faces, the one under the mask: MASK and box choose as they do for Dub Lips."""
     source, picture = bindings.source, torch.zeros(1, 160, 320, 3)
     picture[0, 30:100, 40:100, 0], picture[0, 50:120, 200:260, 2] = 0.9, 0.9
-    monkeypatch.setattr(source, "face_mesh", BlockMesh)
+    monkeypatch.setattr(source, "face_mesh", lambda **_: BlockMesh())
     mask = torch.zeros(1, 160, 320)
     mask[0, :, 160:] = 1
     for place, middle in ((None, 70), (mask, 230), ([195, 40, 265, 130], 230)):
@@ -373,7 +373,7 @@ def test_regions_of_face_vid2vid_are_measured_on_a_portrait(bindings, monkeypatc
         edits.basis_of(other, None)
     progress = importlib.import_module(f"{bindings.pack}.nodes.bindings.progress")
     monkeypatch.setattr(progress, "face_mesh", ExitStack)
-    monkeypatch.setattr(edits, "find_portrait", lambda picture, **_: picture.shape)
+    monkeypatch.setattr(edits, "find_portrait", lambda picture, *_, **__: picture.shape)
     monkeypatch.setattr(edits, "measured_basis", lambda model, face: (model, face))
     other.on_device = lambda: _opened("the model")
     assert edits.basis_of(other, torch.zeros(1, 200, 150, 3)) == ("the model", (200, 150, 3))

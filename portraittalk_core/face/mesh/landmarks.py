@@ -48,7 +48,7 @@ def find_portrait(
 ) -> Portrait:
     """The picture with the landmarks of one of its faces.
 
-    Where there are several, and nobody said which, a warning says that the first is taken.
+    Where there are several, a note of the log says which is taken; where nobody said which, a warning lists them.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -87,19 +87,22 @@ def find_portrait(
             "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
-    if len(points_px) > 1 and not is_named:
-        _warn_of_others(points_px, face_order, source)
+    if len(points_px) > 1:
+        _tell_of_others(points_px, index if is_named else None, face_order, source)
     _warn_of_look(picture, landmarks, source)
     return Portrait(picture, landmarks, source)
 
 
-def _warn_of_others(points_px: Tensor, order: str, source: str) -> None:
-    """Tell that the first of (F, 478, 3) faces was taken, and how to take another."""
+def _tell_of_others(points_px: Tensor, named: int | None, order: str, source: str) -> None:
+    """Note which of (F, 478, 3) faces was taken; where none was named, warn that it is the first and list them."""
+    if named is not None:
+        place = _place(points_px[named])
+        log.info("face %d of the %d in %s is taken: %s.", named, len(points_px), source, place)
+        return
     number, place = (option_of(FaceOptions, name).flag for name in ("face_index", "face"))
     more = len(points_px) - MOST_LISTED
     log.warning(
-        "%s holds %d faces, and face 0 is taken, %s: %s%s. To take another one give its number (%s, in nodes "
-        "face_index) or its place (%s, in nodes face_at).",
+        "%s holds %d faces, and face 0 is taken, %s: %s%s. To take another one give its number (%s) or its place (%s).",
         source, len(points_px), ORDER_WORDS[order], _listed(points_px[:MOST_LISTED]),
         f"; and {more} more" if more > 0 else "", number, place,
     )  # fmt: skip
@@ -229,7 +232,10 @@ def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, s
 
 def _listed(faces_px: Tensor) -> str:
     """Numbers and places of (F, 478, 3) faces."""
-    return "; ".join(
-        f"{i}: {x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"
-        for i, (x0, y0, x1, y1) in enumerate(face_box_px(faces_px).tolist())
-    )
+    return "; ".join(f"{i}: {_place(face_px)}" for i, face_px in enumerate(faces_px))
+
+
+def _place(face_px: Tensor) -> str:
+    """Size and centre of one (478, 3) face."""
+    x0, y0, x1, y1 = face_box_px(face_px[None])[0].tolist()
+    return f"{x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"

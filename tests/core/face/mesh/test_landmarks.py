@@ -65,13 +65,20 @@ def test_find_portrait_says_that_it_takes_one_of_several(painted, caplog):
     find_portrait(picture, source="pair.png", mesh=painted.mesh)
     (said,) = [record.getMessage() for record in caplog.records if "faces" in record.getMessage()]
     assert "pair.png holds 2 faces, and face 0 is taken, largest first: 0: 100×120 pixels around (70, 110); 1: " in said
-    assert "--face-index" in said and "face_at" in said
-    caplog.clear()
-    find_portrait(picture, 1, source="pair.png", mesh=painted.mesh)
-    find_portrait(picture, BoxChoice((20, 50, 120, 170)), source="pair.png", mesh=painted.mesh)
-    find_portrait(picture, 0, source="pair.png", mesh=painted.mesh)
-    find_portrait(painted.paint(BOX), source="one.png", mesh=painted.mesh)
-    assert "faces" not in caplog.text
+    assert said.endswith("give its number (--face-index) or its place (--face).")
+
+
+def test_find_portrait_notes_quietly_which_of_several_was_named(painted, caplog):
+    picture = painted.paint((20, 50, 120, 170), (250, 50, 320, 140))
+    caplog.set_level("INFO")
+    for named in (1, BoxChoice((20, 50, 120, 170)), 0):
+        find_portrait(picture, named, source="pair.png", mesh=painted.mesh)
+    find_portrait(painted.paint(BOX), 0, source="one.png", mesh=painted.mesh)
+    first, second = "100×120 pixels around (70, 110)", "70×90 pixels around (285, 95)"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if "taken" in record.getMessage()] == [
+        ("INFO", f"face {number} of the 2 in pair.png is taken: {place}.")
+        for number, place in ((1, second), (0, first), (0, first))
+    ]
 
 
 def test_find_portrait_rejects_negative_index(painted):
