@@ -8,8 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import bad_input  # noqa: E402
-from benchmarks.bad_input import Case, Result, Worker, cases, prepare_folder, run_case, violations  # noqa: E402
+from benchmarks import bad_input_run  # noqa: E402
+from benchmarks.bad_input import prepare_folder  # noqa: E402
+from benchmarks.bad_input_cases import Case, cases  # noqa: E402
+from benchmarks.bad_input_run import Digests, Result, Worker, digests, run_case, violations  # noqa: E402
 from portraittalk_core.cli import main as cli  # noqa: E402
 from portraittalk_core.cli import plot as cli_plot  # noqa: E402
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def listed() -> list[Case]:
-    return list(cases(Path()))
+    return list(cases())
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,11 @@ def test_there_are_hundreds_of_cases_over_all_commands(listed):
 )
 def test_a_bad_input_ends_as_it_should(name, listed, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    before = bad_input.digests(folder)
+    before = digests(folder)
     (case,) = (case for case in listed if case.name == name)
     result = run_case(case, Path())
     assert not result.violations and result.code == 2, result
-    assert bad_input.digests(folder) == before
+    assert digests(folder) == before
     assert not (folder / "has_run").exists()
 
 
@@ -90,25 +92,25 @@ def test_a_fault_and_a_changed_input_are_seen(folder, monkeypatch):
         cli_plot.COMMAND.__class__, "run", property(lambda _self: destroys, lambda *_: None), raising=False
     )
     case = Case("x", ("plot", "--track=track.safetensors", "--out=out/o.png"))
-    before = bad_input.digests(folder)
+    before = digests(folder)
     result = run_case(case, Path())
     assert result.violations == ["ended with 1", "ended in a fault"]
-    assert bad_input.digests(folder) != before
+    assert digests(folder) != before
     Path("gain.json").write_text("[[0, 1], [0.4, 0.5]]")
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
-    path, digest = tmp_path / "input.bin", bad_input.Digests()
+    path, digest = tmp_path / "input.bin", Digests()
     path.write_bytes(b"before")
-    before, status = bad_input.digests(tmp_path, digest), path.stat()
-    assert bad_input.digests(tmp_path, digest) == before
+    before, status = digests(tmp_path, digest), path.stat()
+    assert digests(tmp_path, digest) == before
     path.write_bytes(b"behind")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert bad_input.digests(tmp_path, digest) != before
+    assert digests(tmp_path, digest) != before
 
 
 def test_a_process_that_hangs_or_dies_is_a_violation(folder, monkeypatch):
-    monkeypatch.setattr(bad_input, "LIMIT_S", 1.0)
+    monkeypatch.setattr(bad_input_run, "LIMIT_S", 1.0)
     worker = Worker(folder)
     worker._process = type("Dead", (), {"kill": lambda _self: None, "join": lambda _self: None})()
     worker._pipe = type("Pipe", (), {"send": lambda *_: None, "poll": lambda *_: False})()
