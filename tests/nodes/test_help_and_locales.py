@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
+from comfy_stub import Schema, nodes_of
 
 ROOT = Path(__file__).parents[2]
-PACK = "portraittalk_with_stub"
 NODES = (
     "PortraitTalkAudioToLandmarks",
     "PortraitTalkGazeAndBreath",
@@ -63,98 +60,14 @@ SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkIdentityNetSampl
 SAME_EVERYWHERE += ("PortraitTalkAnimateNetControl", "PortraitTalkStylePrior")
 SAME_EVERYWHERE += ("PortraitTalkAudio2Exp", "PortraitTalkAudioToKeypoints")
 OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
-AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
 NO_LIMIT = 2**53  # the page does not print a seed's end
-
-
-class Socket:
-    """Stub of an input or output that records its arguments."""
-
-    def __init__(self, key: str, **options: object) -> None:
-        self.id, self.options, self.extra_dict = key, options, None
-
-
-class Kind:
-    """Stub of io.Image, io.Float, a custom type, …"""
-
-    Input = Output = Socket
-
-
-class Autogrow:
-    """Stub of io.Autogrow, newer ComfyUI's."""
-
-    @staticmethod
-    def TemplatePrefix(*of: object) -> tuple:
-        return of
-
-    @staticmethod
-    def Input(key: str, template: object, **options: object) -> Socket:
-        return Socket(key, **options)
-
-
-@dataclass
-class Schema:
-    """Stub of io.Schema, with the fields of newer ComfyUI."""
-
-    node_id: str
-    display_name: str
-    category: str
-    description: str
-    inputs: list
-    outputs: list
-    search_aliases: list = field(default_factory=list)
-    hidden: list = field(default_factory=list)
-    is_output_node: bool = False
-
-
-def stubs() -> dict[str, ModuleType]:
-    """Stub modules that the nodes import from ComfyUI at the top of their files."""
-    names = (
-        "Audio",
-        "Boolean",
-        "ClipVision",
-        "Combo",
-        "Conditioning",
-        "ControlNet",
-        "Float",
-        "Image",
-        "Int",
-        "Latent",
-        "Mask",
-        "Model",
-    )
-    kinds = dict.fromkeys((*names, "MultiType", "String", "Vae", "Video"), Kind)
-    other_names = {
-        "Custom": lambda name: Kind,
-        "ComfyNode": object,
-        "Autogrow": Autogrow,
-        "Schema": Schema,
-        "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
-    }
-    latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
-    latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **other_names), None, object
-    folders.folder_names_and_paths, folders.models_dir = {}, "no such folder"
-    folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
-    folders.get_filename_list = lambda kind: []
-    pack.__path__ = [str(ROOT)]
-    comfy, samplers = ModuleType("comfy"), ModuleType("comfy.samplers")
-    samplers.KSampler = SimpleNamespace(SAMPLERS=AS_IN_KSAMPLER, SCHEDULERS=AS_IN_KSAMPLER)
-    other_names = {f"comfy.{name}": ModuleType(f"comfy.{name}") for name in ("model_management", "sample")}
-    comfy.samplers = samplers
-    other_names |= {"comfy": comfy, "comfy.samplers": samplers, "comfy_api": ModuleType("comfy_api"), PACK: pack}
-    return other_names | {"comfy_api.latest": latest, "folder_paths": folders}
 
 
 @pytest.fixture(scope="module")
 def schemas() -> Iterator[dict[str, Schema]]:
     """The nodes' own schemas, by node id."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in stubs().items():
-            patch.setitem(sys.modules, name, module)
-        all_schemas = [node.define_schema() for node in importlib.import_module(f"{PACK}.nodes").NODES]
-        yield {schema.node_id: schema for schema in all_schemas}
-    for name in [name for name in sys.modules if name.startswith(f"{PACK}.")]:
-        del sys.modules[name]
+    with nodes_of(ROOT, grows=True) as nodes:
+        yield {schema.node_id: schema for schema in (node.define_schema() for node in nodes.NODES)}
 
 
 def locale(language: str) -> dict:

@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 PACK = "portraittalk_with_recording_stub"
+AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
 TYPES = "Audio Boolean ClipVision Combo Conditioning ControlNet Float Image Int Latent Mask Model MultiType String Vae"
 
 
@@ -36,6 +37,20 @@ def kind(name: str) -> type:
     return type(name, (), {"Input": socket, "Output": socket})
 
 
+class Autogrow:
+    """Stub of io.Autogrow, newer ComfyUI's."""
+
+    @staticmethod
+    def TemplatePrefix(*of: object) -> tuple:
+        """What grows; nothing looks at it."""
+        return of
+
+    @staticmethod
+    def Input(key: str, template: object, **options: object) -> Socket:  # noqa: ARG004 - as ComfyUI's
+        """An input that grows, as one."""
+        return Socket(key, **options)
+
+
 @dataclass
 class Schema:
     """Stub of io.Schema, with the fields of newer ComfyUI."""
@@ -51,8 +66,13 @@ class Schema:
     is_output_node: bool = False
 
 
-def stub_modules(root: Path) -> dict[str, ModuleType]:
-    """Stub modules that the nodes of the tree at `root` import from ComfyUI at the top of their files."""
+def stub_modules(root: Path, grows: bool = False) -> dict[str, ModuleType]:
+    """Stub modules that the nodes of the tree at `root` import from ComfyUI at the top of their files.
+
+    Args:
+        root: of the pack.
+        grows: stand for a newer ComfyUI, whose inputs can grow.
+    """
     latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
     other_names = {
         "Custom": kind,
@@ -60,6 +80,8 @@ def stub_modules(root: Path) -> dict[str, ModuleType]:
         "Schema": Schema,
         "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }
+    if grows:
+        other_names["Autogrow"] = Autogrow
     kinds = {name: kind(name) for name in (*TYPES.split(), "Video")}
     latest.io, latest.ui = SimpleNamespace(**kinds, **other_names), None
     latest.ComfyExtension = object
@@ -68,7 +90,7 @@ def stub_modules(root: Path) -> dict[str, ModuleType]:
     folders.get_filename_list = lambda kind: []
     pack.__path__ = [str(root)]
     comfy = {f"comfy.{name}": ModuleType(f"comfy.{name}") for name in ("model_management", "sample", "samplers")}
-    comfy["comfy.samplers"].KSampler = SimpleNamespace(SAMPLERS=["of KSampler"], SCHEDULERS=["of KSampler"])
+    comfy["comfy.samplers"].KSampler = SimpleNamespace(SAMPLERS=AS_IN_KSAMPLER, SCHEDULERS=AS_IN_KSAMPLER)
     comfy["comfy"] = ModuleType("comfy")
     comfy["comfy"].samplers = comfy["comfy.samplers"]
     return comfy | {
@@ -77,10 +99,10 @@ def stub_modules(root: Path) -> dict[str, ModuleType]:
 
 
 @contextmanager
-def nodes_of(root: Path) -> Iterator[ModuleType]:
-    """The package `nodes` of the tree at `root`, imported with the stub."""
+def nodes_of(root: Path, grows: bool = False) -> Iterator[ModuleType]:
+    """The package `nodes` of the tree at `root`, imported with the stub; see `stub_modules`."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, module in stub_modules(root).items():
+        for name, module in stub_modules(root, grows).items():
             patch.setitem(sys.modules, name, module)
         try:
             yield importlib.import_module(f"{PACK}.nodes")
