@@ -122,9 +122,9 @@ GROUPS = {
         ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1760)),
     ],
     "mouth_opening": [
-        ("1  Portrait and speech", (20, 280, 500, 680)),
-        ("2  How the face moves", (560, -90, 420, 1140)),
-        ("3  Drawn, and measured", (1020, -90, 1300, 1050)),
+        ("1  Portrait and speech", (20, 280, 500, 800)),
+        ("2  How the face moves", (560, -90, 420, 1170)),
+        ("3  Drawn, and measured", (1020, -90, 1300, 1170)),
     ],
 }
 
@@ -200,7 +200,7 @@ GRAPHS = {
             "PortraitTalkAudioToLandmarks", (580, 0), (380, 640), _MOTION,
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
-        "networks": ("PortraitTalkLoadKeypointRenderer", (580, 860), (380, 130), _NETWORKS, {}),
+        "networks": ("PortraitTalkLoadKeypointRenderer", (580, 890), (380, 130), _NETWORKS, {}),
         "draw": (
             "PortraitTalkRenderKeypoints", (1040, 0), (640, 860), _drawn(True, "[[0, 0], [7.7, 2]]"),
             {

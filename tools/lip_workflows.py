@@ -11,7 +11,7 @@ that name and change them. Another face? *face_at* in both nodes. A second speak
 with *keep_film_sound*.
 
 Needed: **renderer_checkpoint.pth** of IP-LAP (links in github.com/Weizhi-Zhong/IP_LAP; for research only) in
-*models/iplap*. Or choose *musetalk* (MIT), or *lips* of your own: `portraittalk train lips`.
+*models/iplap*. Or choose *musetalk* (MIT), or *lips* of your own, made by **portraittalk train lips**.
 """
 
 REPAINT_NOTE = """## Dubbed, then painted again by your own SD1.5
@@ -39,7 +39,7 @@ old ones? Raise *mouth_gain*. Many faces: *face_at* takes a mask or a box. A dra
 landmarks cannot be mended.
 
 Needed (MIT): **musetalkV15/unet.pth** of huggingface.co/TMElyralab/MuseTalk in *models/musetalk*; a VAE of SD1.5 and
-whisper-tiny, which the page offers to fetch; `pip install diffusers` in ComfyUI's Python.
+whisper-tiny, which the page offers to fetch; by pip, **diffusers** in ComfyUI's Python.
 """
 
 _RENDERER = ("lip_renderer", "PORTRAITTALK_LIP_RENDERER")

@@ -99,8 +99,8 @@ KINDS = {
 PORTRAIT_NOTE = """## One portrait and a speech clip become a video
 
 1. **Load Image**: choose a portrait. One upright face with eyes and mouth visible: a photograph, a painting, a drawing.
-2. **Load Audio**: choose the speech, or record it: with **Record Audio**, connected in its place. The
-   voice alone, without music, moves the mouth best.
+2. **Load Audio**: choose the speech. The voice alone, without music, moves the mouth best. To record it, switch on
+   **Record Audio** (Ctrl+B), record, and connect it in its place.
 3. **Run.** The video appears on the right, and in ComfyUI's output folder.
 
 *mouth_gain* opens the mouth more or less, *head_motion* 0 locks the head, another *seed* gives other blinks. Of several
@@ -112,7 +112,7 @@ Nothing needs to be downloaded. Select a node and press **i** above it for its h
 SCORE_NOTE = """## How near is a generated video to the real one?
 
 1. Upper **Load Video**: the generated video. Lower one: the real video of the same speech.
-2. **Run.** The node shows the numbers, the plot where in time they were lost.
+2. **Run.** The node shows the numbers, and a plot of where in time the two differ.
 
 **ADFD** is 1 for the same landmarks in place and motion, 0 at worst. Landmark distances are percent of the distance
 between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures themselves.
@@ -129,7 +129,7 @@ IDENTITY_NOTE = """## Your own SD1.5 checkpoint paints this very face, speaking
 *denoise* 0 is the warped portrait itself; 0.3 to 0.6 paint mouth and skin anew; *identity_strength* holds the face.
 
 Needed: **ip-adapter-faceid_sd15.bin** in models/ipadapter; InsightFace's **buffalo_l** (det_10g.onnx, w600k_r50.onnx)
-in models/insightface/models/buffalo_l, and `pip install onnxruntime`. Both allow research only.
+in models/insightface/models/buffalo_l, and, by pip, **onnxruntime**. Both allow research only.
 """
 
 TALKING_NOTE = """## The whole PortraitTalk: prompt, face, landmarks, control
@@ -202,7 +202,7 @@ GRAPHS = {
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
-            (500, 900),
+            (500, 930),
             (360, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
@@ -230,7 +230,7 @@ GRAPHS = {
             "CheckpointLoaderSimple", (560, 40), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
         ),
         "lora": (
-            "LoraLoader", (560, 200), (380, 130), ["", 0.8, 0.8],
+            "LoraLoader", (560, 220), (380, 130), ["", 0.8, 0.8],
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1)},
         ),
         "positive": (
@@ -242,7 +242,7 @@ GRAPHS = {
             {"clip": ("lora", 1)},
         ),
         "motion": (
-            "PortraitTalkAudioToLandmarks", (560, 390), (380, 640),
+            "PortraitTalkAudioToLandmarks", (560, 410), (380, 640),
             [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
@@ -331,8 +331,8 @@ GRAPHS = {
 }  # fmt: skip
 
 LATER_WIDGETS = edit_workflow.LATER_WIDGETS
-# nodes that are switched off until somebody chooses a file
-SWITCHED_OFF = {"identity_portrait": ("lora",)}
+# nodes that are switched off until somebody needs them; an empty Record Audio that is on warns at every run
+SWITCHED_OFF = {"identity_portrait": ("lora",), "quick_portrait": ("record",)}
 
 # App mode: widgets that the form shows, and nodes whose results it shows
 APPS = {

@@ -21,7 +21,7 @@ Nothing needs to be downloaded. Select a node and press **i** above it for its h
 
 PAINTED_NOTE = """## The style in your SD1.5's picture too
 
-1. Train with `portraittalk train style`, and choose both files in StylePrior: **extractor**, **style_attention**.
+1. Train with **portraittalk train style**, and choose both files in StylePrior: **extractor**, **style_attention**.
 2. Open **identity_portrait** or **talking_portrait**, and copy Load Video and StylePrior into it.
 3. Connect **style** to AudioToLandmarks *and* to IdentityNet Sampler.
 

@@ -12,7 +12,7 @@ Mouth, eyes and face follow the speech by themselves. The head follows **landmar
 
 Needed (research use only): **denoising_unet.bin**, **reference_net.bin**, **motion_module.bin**,
 **v_kps_guider.bin**, **audio_projection.bin** of huggingface.co/tk93/V-Express in *models/vexpress*;
-**facebook/wav2vec2-base-960h** in *models/audio_encoders*; `pip install diffusers` in ComfyUI's Python.
+**facebook/wav2vec2-base-960h** in *models/audio_encoders*; by pip, **diffusers** in ComfyUI's Python.
 """
 
 _ENCODER = "wav2vec2-base-960h.safetensors"
