@@ -163,9 +163,9 @@ def _checked(paint: LipPaintOptions, renderer: str) -> LipPaintOptions:
 
 def _result(frames: LipFrames, outputs: tuple, out: Path, findings: list[str], hidden) -> NodeResult:
     """The node's result; outputs are those behind the frames."""
-    told = [text for text in findings if text]
-    text = "; ".join([frames.buffer.text, *told])
-    if told or frames.buffer.surprises:
+    notes = [text for text in findings if text]
+    text = "; ".join([frames.buffer.text, *notes])
+    if notes or frames.buffer.surprises:
         show_text(hidden.unique_id, text)
     images = convert.to_image(frames.buffer.pictures)
     return NodeResult((temp_video(out), images, *outputs), video_ui(out, text))
@@ -185,10 +185,10 @@ def _filmed(film: object, inputs: DubInputs, face_inputs: FaceInputs, files: Exi
         filmed = read_video(path, face_inputs.landmarks, face, inputs.dub.scenes)
     if references is not None:
         references.check_film(len(filmed.track), (shown.width, shown.height))
-    wanted = inputs.speech.num_frames(filmed.track.fps)
-    if inputs.dub.film_end == "cut" or wanted <= len(filmed.track):
+    num_frames = inputs.speech.num_frames(filmed.track.fps)
+    if inputs.dub.film_end == "cut" or num_frames <= len(filmed.track):
         return filmed
-    return filmed.in_order(film_order(len(filmed.track), wanted, inputs.dub.film_end))
+    return filmed.in_order(film_order(len(filmed.track), num_frames, inputs.dub.film_end))
 
 
 def _dubbed(film: Film, inputs: DubInputs, engine: MotionEngine, progress: Progress) -> LandmarkTrack:
@@ -201,5 +201,5 @@ def _findings(film: Film, inputs: DubInputs) -> list[str]:
     cut = f"the video ends {fitted.cut_s:.2f} s before the speech: the rest of it is left out (film_end)"
     rest = f"the speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there"
     stay = f"{kept} frames stay as they were filmed: no face, another person's, or a covered mouth"
-    told = (cut, fitted.cut_s > LENGTHS_DIFFER_S), (rest, fitted.rest_s > LENGTHS_DIFFER_S), (stay, kept > 0)
-    return [text for text, is_so in told if is_so]
+    notes = (cut, fitted.cut_s > LENGTHS_DIFFER_S), (rest, fitted.rest_s > LENGTHS_DIFFER_S), (stay, kept > 0)
+    return [text for text, is_so in notes if is_so]

@@ -34,9 +34,9 @@ def file_path(name: str, family: str) -> Path:
         InputError: it is not there, or not inside these folders.
     """
     if name == AUTO:
-        found = next((path for _, path in _files() if _family(path) == family), None)
-        if found is not None:
-            return found
+        path = next((file for _, file in _files() if _family(file) == family), None)
+        if path is not None:
+            return path
         if family == LIPS:
             return BUILTIN
         raise InputError(

@@ -163,7 +163,7 @@ def _read_pictures(pictures: convert.Pictures, landmarks: LandmarkTrack | None, 
 
     which = choice_at(*face, (height, width))
     with face_mesh() as mesh:
-        seen = counted(pictures, len(pictures), Progress())
+        frames_read = counted(pictures, len(pictures), Progress())
         more = {"on_missing": "interpolate", "source": FRAMES, "on_face": on_face}
-        track = track_faces(seen, UNKNOWN_FPS, mesh, which, **more)
+        track = track_faces(frames_read, UNKNOWN_FPS, mesh, which, **more)
     return Film(Path(FRAMES), track, scenes=finder.scenes(), sharpness=torch.tensor(sharpness))

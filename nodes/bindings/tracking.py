@@ -52,15 +52,15 @@ def _track_video(video, face, missing):
         return track_faces(pictures, fps, mesh, index, on_missing=missing[0], source="the video", on_face=missing[1])
 
 
-def of_one_person(track, seen, node_id):
+def of_one_person(track, scene_faces, node_id):
     """The track without the scenes of other people, whose frames count as those without a face; told on the node."""
-    strangers = seen.other_people() & track.valid
-    if strangers.any():
-        first = int(strangers.int().argmax()) / float(track.fps)
+    other_people = scene_faces.other_people() & track.valid
+    if other_people.any():
+        first = int(other_people.int().argmax()) / float(track.fps)
         show_text(
-            node_id, f"{int(strangers.sum())} frames show another face, from {first:.2f} s on: they are left out."
+            node_id, f"{int(other_people.sum())} frames show another face, from {first:.2f} s on: they are left out."
         )
-    return dataclasses.replace(track, valid=track.valid & ~strangers)
+    return dataclasses.replace(track, valid=track.valid & ~other_people)
 
 
 def _index_of(face, first_picture, mesh, source):

@@ -37,7 +37,7 @@ from ..media.made_mark import ai_mark
 from ..media.options import SoundOptions, WriteOptions
 from ..media.several_sounds import nothing_said, summed_sounds
 from ..media.sound import SoundChoice
-from ..metrics.packages import found_packages
+from ..metrics.packages import installed_packages
 from ..metrics.registry import measured_metrics
 from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
@@ -141,7 +141,7 @@ class JobRunner:
         scorers = None
         if job.job == SCORE:
             metrics = list(measured_metrics(reference_free="target" not in job.files))
-            scorers = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
+            scorers = [self._networks.files, self._face_files, sorted(installed_packages()), metrics]
         content = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
         content += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
         content += [list(job.also)] if job.also else []  # as it was before there were several

@@ -242,6 +242,9 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
     """
     from ..media.files import check_writable
 
+    if out.is_dir():
+        name = f"out{suffixes[0] if suffixes else ''}"
+        raise OutputError(f"cannot write {out}: it is a folder; give a file name, such as {out / name}.")
     if suffixes and out.suffix.lower() not in suffixes:
         raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")
     check_writable(out)

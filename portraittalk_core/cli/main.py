@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
+from ..errors import PortraitTalkError
 from ..media.made_mark import ai_mark
 from . import batch, doctor, dub, landmarks, live, plot, prepare, render, score, style, talk, track, train
 from .arguments import Command
+from .parser import CommandParser, print_help_on_stderr
 from .process import EXIT_USER, run_guarded
-from .validation import check_arguments
+from .validation import check_arguments, with_flag_of_missing_file
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
 COMMANDS = tuple(
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 the user's mistake, 130 stopped, 1 a fault of this program.
     """
     parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        return print_help_on_stderr(parser)
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has said what is wrong, or shown the help
@@ -60,15 +65,18 @@ def _validated(command: Command, parser: argparse.ArgumentParser) -> Callable[[a
 
     def run(args: argparse.Namespace) -> int | None:
         check_arguments(parser, args)
-        with ai_mark(getattr(args, "ai_mark", True)):
-            return command.run(args)
+        try:
+            with ai_mark(getattr(args, "ai_mark", True)):
+                return command.run(args)
+        except PortraitTalkError as error:
+            raise with_flag_of_missing_file(parser, args, error) from error
 
     return run
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each sets `run` to its function."""
-    parser = argparse.ArgumentParser("portraittalk", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
+    parser = CommandParser("portraittalk", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"portraittalk {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

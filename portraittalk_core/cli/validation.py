@@ -6,8 +6,10 @@ The rules go over what the parser declares, so that no command lists its options
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from ..errors import InputError
 from ..options import Option, check_option
 
 FilesOf = Callable[[Path], Sequence[Path]]
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.I)
 
 
 class OutputAction(argparse.Action):
@@ -69,6 +73,34 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, OutputAction) and action.folder:
             _check_folder(action, getattr(args, action.dest), inputs)
+
+
+def with_flag_of_missing_file(parser: argparse.ArgumentParser, args: argparse.Namespace, error: Exception) -> Exception:
+    """The error of a command; of one that says that a file does not exist, one with its flag and what may be meant."""
+    for action in parser._actions:  # noqa: SLF001
+        for path in _inputs(action, args):
+            if str(error).startswith(f"{path} does not exist"):
+                return InputError(f"{_name(action)} {path} {_why_missing(path)}")
+    return error
+
+
+def _why_missing(path: Path) -> str:
+    text = str(path)
+    if _ADDRESS.match(text):  # of which a path has dropped a slash
+        return "is an address, not a file; download it first."
+    if text.startswith("~"):
+        return "does not exist; your shell has not put your home folder for ~: write the path in full."
+    if not path.parent.is_dir():
+        return f"does not exist, nor does the folder {path.parent}; check the path."
+    near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.8)
+    return f"does not exist; did you mean {path.parent / near[0]}?" if near else "does not exist; check the path."
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _check_folder(action: OutputAction, out: Path, inputs: list[tuple[argparse.Action, Path]]) -> None:

@@ -13,7 +13,7 @@ from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
 from ..media.files import atomic_write, explain_write_errors
 from ..media.text_files import read_text
-from ..metrics.packages import found_packages
+from ..metrics.packages import installed_packages
 from ..metrics.registry import measured_metrics
 from ..progress import Progress
 from .evaluate import evaluate
@@ -94,7 +94,7 @@ def sample_key(sample: Sample, options: EvaluationOptions, tools: EvaluationTool
         return None
     metrics = list(measured_metrics(sample.target is None, options.metrics))
     parts = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files]
-    parts += [dict(tools.fingerprint), metrics, sorted(found_packages())]
+    parts += [dict(tools.fingerprint), metrics, sorted(installed_packages())]
     return cache_key(parts)[:32]
 
 

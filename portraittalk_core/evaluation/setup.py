@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..face.mesh.backends import MeshBackend
 from ..metrics.meter import FACE_CROPS, MetricContext
-from ..metrics.packages import found_packages
+from ..metrics.packages import installed_packages
 from ..metrics.registry import PORTRAIT, SPEECH, TARGET, Metric
 from .clip import EvaluationClip
 from .identity import IdentityReference
@@ -33,7 +33,7 @@ class Setup:
     def available(self) -> frozenset[str]:
         """Which of `registry.NEEDS` are available; the meters check for sound."""
         target = {TARGET} if self.paired else set()
-        return found_packages() | self.identity.available | self.networks.roles | {SPEECH} | target
+        return installed_packages() | self.identity.available | self.networks.roles | {SPEECH} | target
 
     def meters(self, inputs: str, context: MetricContext, clip: EvaluationClip, of_target: bool = False) -> MeterSet:
         """Open the meters of one kind of input.

@@ -47,7 +47,7 @@ def marking() -> bool:
     return _marking.get()
 
 
-def told(source: str) -> str:
+def sentence(source: str) -> str:
     """The mark as a sentence.
 
     Args:
@@ -69,7 +69,7 @@ def xmp(source: str) -> bytes:
         ' xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
         f"<Iptc4xmpExt:DigitalSourceType>{VOCABULARY}{source}</Iptc4xmpExt:DigitalSourceType>"
         f"<xmp:CreatorTool>{escape(TOOL)}</xmp:CreatorTool>"
-        f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(told(source))}</rdf:li></rdf:Alt>'
+        f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(sentence(source))}</rdf:li></rdf:Alt>'
         '</dc:description></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
 
@@ -102,7 +102,7 @@ def video_tags(source: str) -> dict[str, str]:
     Args:
         source: COMPOSITE or TRAINED.
     """
-    return {"comment": told(source), "description": told(source), "digital_source_type": VOCABULARY + source}
+    return {"comment": sentence(source), "description": sentence(source), "digital_source_type": VOCABULARY + source}
 
 
 def append_xmp(path: Path, source: str) -> None:

@@ -48,7 +48,9 @@ def record_kind(path: Path) -> str:
         with safe_open(str(path), framework="pt") as file:
             return (file.metadata() or {}).get("kind", "")
     except (SafetensorError, OSError) as error:
-        raise MediaError(f"{path} is not a readable safetensors file ({error}); make it again.") from error
+        raise MediaError(
+            f"{path} is not a readable safetensors file ({error}); give one that PortraitTalk made."
+        ) from error
 
 
 def load_record(kind: type[R], path: Path) -> R:
@@ -66,7 +68,9 @@ def load_record(kind: type[R], path: Path) -> R:
             # Cloned: what safetensors gives may lie in the mapped file, which Windows then would not let us replace.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise MediaError(f"{path} is not a readable safetensors file ({error}); make it again.") from error
+        raise MediaError(
+            f"{path} is not a readable safetensors file ({error}); give one that PortraitTalk made."
+        ) from error
     try:
         record = kind.from_record(tensors, metadata)
     except KeyError as error:

@@ -9,6 +9,6 @@ TORCHMETRICS = "torchmetrics (pip install torchmetrics)"
 _MODULES = {KORNIA: "kornia", TORCHMETRICS: "torchmetrics"}
 
 
-def found_packages() -> frozenset[str]:
+def installed_packages() -> frozenset[str]:
     """Those that are installed; none of them is imported for it, which takes seconds."""
     return frozenset(role for role, module in _MODULES.items() if find_spec(module) is not None)

@@ -212,7 +212,9 @@ def weight_files(folders: Iterable[Path]) -> list[Line]:
         for path, kind in kinds.items():
             advice = "" if kind.used else "known, but this version does not use it"
             lines.append(Line(str(path), f"{kind.role} ({kind.source}; {kind.licence})", True, advice))
-        return f"{len(kinds)} recognised in {', '.join(map(str, folders)) or 'no folder'}"
+        if not folders:
+            return f"in no folder; give one with --models FOLDER or in {FOLDERS_VARIABLE}"
+        return f"{len(kinds)} recognised in {', '.join(map(str, folders))}"
 
     return [_tried("search", searched, REINSTALL), *lines]
 

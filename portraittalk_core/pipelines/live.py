@@ -76,7 +76,7 @@ def live(
         try:
             for piece in ear.pieces():
                 run.began_s = ear.began_s
-                run.heard += 0 if piece is None else len(piece)
+                run.num_samples += 0 if piece is None else len(piece)
                 if piece is not None and (track := planner.push(piece)) is not None and not run.frames(renderer, track):
                     return run.report()
             for track in planner.flush():
@@ -96,7 +96,7 @@ class _Run:
         self._planned_s = latency_s + PIECE / SPEECH_RATE_HZ
         self._next = self._shown = self._dropped = 0
         self._latencies: deque[float] = deque(maxlen=10_000)  # of the last minutes
-        self.began_s, self.heard = 0.0, 0
+        self.began_s, self.num_samples = 0.0, 0
 
     def frames(self, renderer: PortraitRenderer, track: LandmarkTrack) -> bool:
         """Show a track's frames; False if nobody looks any more."""
@@ -117,7 +117,7 @@ class _Run:
     def report(self) -> LiveReport:
         ordered = sorted(self._latencies) or [0.0]
         return LiveReport(
-            self._shown, self._dropped, self.heard / SPEECH_RATE_HZ, statistics.median(ordered),
+            self._shown, self._dropped, self.num_samples / SPEECH_RATE_HZ, statistics.median(ordered),
             ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Heard:
+class SpeechBatch:
     """A batch with the keypoints of its frames and all windows of speech that they hear."""
 
     windows: WindowBatch
@@ -82,7 +82,7 @@ class Audio2ExpData:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def batch(self, number: int, size: int, seed: int, side_px: int, other_audio: float) -> Heard:
+    def batch(self, number: int, size: int, seed: int, side_px: int, other_audio: float) -> SpeechBatch:
         """The batch of a number, see `SyncWindows.batch`; `other_audio` is the share that hears another time."""
         batch = self.windows.batch(number, size, seed, side_px, other_audio)
         clips, rows = batch.clips, self.windows.rows
@@ -97,7 +97,7 @@ class Audio2ExpData:
         silence = [rows.silence(video)[None].expand(NUM_FRAMES, -1, -1) for video in clips.videos]
         keypoints = Keypoints.cat([part for part, _ in all_keypoints])
         closed = torch.cat([part for _, part in all_keypoints])
-        return Heard(batch, keypoints, closed, torch.cat(audio), torch.cat(silence))
+        return SpeechBatch(batch, keypoints, closed, torch.cat(audio), torch.cat(silence))
 
 
 class Audio2ExpStage:
@@ -144,14 +144,14 @@ class Audio2ExpStage:
         for part in (self.network, self.frozen.renderer, self.frozen.sync, self.outside):
             part.to(device)
 
-    def batch(self, step: int, part: int) -> Heard:
+    def batch(self, step: int, part: int) -> SpeechBatch:
         """The windows of a step's part."""
         trainer = self.config.trainer
         number = trainer.batch_number(step, part)
         side = self.frozen.renderer.input_size
         return self.data.batch(number, trainer.batch_size, trainer.seed, side, self.config.other_audio)
 
-    def losses(self, batch: Heard, context: StepContext) -> Iterator[Loss]:
+    def losses(self, batch: SpeechBatch, context: StepContext) -> Iterator[Loss]:
         """Equation 6, and the silent pass's loss."""
         config = self.config
         alpha = config.alpha_at(context.step, self._steps)
@@ -179,7 +179,7 @@ class Audio2ExpStage:
         logged = {name: float(value.detach()) for name, (_, value) in terms.items()}
         yield Loss(MAIN, total, {**logged, "cosine": float(cosines.detach().mean()), "alpha": alpha})
 
-    def _silent_loss(self, batch: Heard, shut: Tensor, silent: Tensor) -> Tensor:
+    def _silent_loss(self, batch: SpeechBatch, shut: Tensor, silent: Tensor) -> Tensor:
         """Of the windows that the silent pass was used for; 1 in the mean where nothing is shut, for expressions."""
         if self.config.silent_target == "expression":
             return ((shut - batch.closed.to(self._device))[silent] / self._spread).square().mean()
@@ -187,7 +187,7 @@ class Audio2ExpStage:
         rows = batch.silence[::NUM_FRAMES].to(self._device)
         return sync_loss(self._cosines(rendered, boxes, rows)[silent[::NUM_FRAMES]])
 
-    def render(self, batch: Heard, expression: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def render(self, batch: SpeechBatch, expression: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (N, 3, S, S) with other expressions, the true ones, and the mouths' boxes (N, 4) in them."""
         model, keypoints = self.frozen.renderer, batch.keypoints
         keypoints = Keypoints(*(getattr(keypoints, f.name).to(self._device) for f in dataclasses.fields(keypoints)))

@@ -43,8 +43,18 @@ def test_every_example_of_the_help_can_be_parsed():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "COMMAND"),
-        (["sing"], "sing"),
+        ([], "commands:"),
+        (["sing"], "'sing' is none of talk, dub, "),
+        (["tlak"], "; did you mean talk?\n"),
+        (
+            ["talk", "--portrait", "a", "--speech", "b", "--out", "c.mp4", "--mouthgain=1"],
+            "; did you mean --mouth-gain?",
+        ),
+        (
+            ["talk", "--portrait", "a", "--speech", "b", "--out", "c.mp4", "--emotion", "hapy"],
+            "; did you mean happy?\n",
+        ),
+        (["talk", "--portrait", "a", "--speech", "b", "--out", "c.mp4", "more"], "unrecognized arguments: more\n"),
         (["talk", "--portrait", "a.png"], "--speech, --out"),
         (["talk", "--portrait", "a", "--speech", "b", "--out", "c.mp4", "--seed", "x"], "--seed"),
         (["track", "--video", "a", "--out", "b.safetensors", "--on-missing", "guess"], "interpolate"),
@@ -55,6 +65,32 @@ def test_words_that_cannot_be_parsed_exit_2_and_are_named(words, said, capsys):
     assert cli.main(words) == 2
     captured = capsys.readouterr()
     assert said in captured.err and "Traceback" not in captured.err and not captured.out
+
+
+def test_an_error_of_words_is_short_and_shows_an_example(capsys):
+    """argparse alone would print ninety flags of `talk` before it."""
+    assert cli.main(["talk", "--portrait", "a.png"]) == 2
+    error, example, more = capsys.readouterr().err.splitlines()
+    assert error == "portraittalk talk: error: the following arguments are required: --speech, --out"
+    assert example == f"example: {cli.COMMANDS[0].examples.splitlines()[1].strip()}"
+    assert more == "All options: portraittalk talk --help"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("{}/hallo.wav", "--speech {}/hallo.wav does not exist; did you mean {}/hello.wav?"),
+        ("{}/other.mp3", "--speech {}/other.mp3 does not exist; check the path."),
+        ("{}/none/a.wav", "--speech {}/none/a.wav does not exist, nor does the folder {}/none; check the path."),
+        ("https://a.org/a.wav", "--speech https:/a.org/a.wav is an address, not a file; download it first."),
+        ("~/a.wav", "--speech ~/a.wav does not exist; your shell has not put your home folder for ~"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_its_flag(tmp_path, capsys, path, said):
+    (tmp_path / "hello.wav").touch()
+    words = ["--portrait", str(tmp_path / "face.png"), "--speech", path.format(tmp_path)]
+    assert cli.main(["landmarks", *words, "--out", str(tmp_path / "o.safetensors")]) == 2
+    assert capsys.readouterr().err.startswith(f"portraittalk: {said.replace('{}', str(tmp_path))}")
 
 
 def test_motion_defaults_are_those_of_motion_options():
@@ -127,8 +163,10 @@ def test_output_in_a_missing_folder_is_refused_with_its_name(tmp_path):
 
 def test_output_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "o.mp4").mkdir()
-    with pytest.raises(OutputError, match="it is a folder"):
+    with pytest.raises(OutputError, match=r"it is a folder; give a file name, such as .*/o.mp4/out\.mp4\."):
         cli_asked.check_output(tmp_path / "o.mp4", [], (".mp4",))
+    with pytest.raises(OutputError, match=r"it is a folder; give a file name, such as .*/out\.mp4\."):
+        cli_asked.check_output(tmp_path, [], (".mp4",))
 
 
 def test_output_with_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):

@@ -20,7 +20,7 @@ from portraittalk_core.metrics.meter import FRAME_PAIRS, MetricContext
 from portraittalk_core.metrics.networks import load
 from portraittalk_core.metrics.networks.alexnet import WIDTHS, AlexNetFeatures
 from portraittalk_core.metrics.networks.syncnet import SyncNet
-from portraittalk_core.metrics.packages import found_packages
+from portraittalk_core.metrics.packages import installed_packages
 from portraittalk_core.metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, METRICS, SYNCNET, TARGET
 
 COUNT = 9
@@ -80,7 +80,7 @@ def random_frames(seed: int, count: int, side: int = 64) -> torch.Tensor:
 def judged(networks: Networks, made, true):
     """Values and reasons of the metrics of frame pairs that need a network."""
     metrics = [METRICS[name] for name in ("lpips", "fid", "fvd")]
-    available = networks.roles | found_packages() | {TARGET}
+    available = networks.roles | installed_packages() | {TARGET}
     meters = MeterSet(metrics, MetricContext(Fraction(25), tuple(made[0].shape[:2])), networks, available)
     assert {metric.inputs for metric in metrics} == {FRAME_PAIRS}
     for pair in zip(made, true, strict=True):
