@@ -10,14 +10,14 @@ Only the mouth is new; it rests where nobody speaks. Other references? Copy the 
 that name and change them. Another face? *face_at* in both nodes. A second speaker? Another Dub Lips behind the first,
 with *keep_film_sound*.
 
-Needed: **renderer_checkpoint.pth** of IP-LAP (links in github.com/Weizhi-Zhong/IP_LAP; for research only) in
-*models/iplap*. Or choose *musetalk* (MIT), or *lips* of your own, made by **portraittalk train lips**.
+Nothing needs to be downloaded: *lips* are networks of this pack, or your own of **portraittalk train lips**. Sharper
+in close-ups: *musetalk* (MIT), or *iplap* (research only); the help of Load Lip Renderer says what they need.
 """
 
 REPAINT_NOTE = """## Dubbed, then painted again by your own SD1.5
 
 1. **Load Video**: a short film, one face. **Load Audio**: the new speech, the voice alone.
-2. **Run.** **Dub Lips** gives the film its new mouth, in 128×128; your checkpoint paints the face again in 512×512,
+2. **Run.** **Dub Lips** gives the film its new mouth, in few pixels; your checkpoint paints the face again in 512×512,
    held by its landmarks and its identity; **Paste Face** puts it back, the *mask* of Dub Lips keeps all but the mouth
    as it was filmed.
 
@@ -26,7 +26,7 @@ Paste Face to Create Video instead.
 
 **Length**: all frames lie in memory, four times: 10 seconds of 960×540 take 6 GB. Cut a longer film into parts.
 
-Needed: what *dub_lips* needs, and what *talking_portrait* needs.
+Needed: what *talking_portrait* needs.
 """
 
 FIX_NOTE = """## A generated clip whose lips fail gets the mouth of its own sound
@@ -38,8 +38,8 @@ Is there music under the voice? Connect **Load Audio** with the voice alone to *
 old ones? Raise *mouth_gain*. Many faces: *face_at* takes a mask or a box. A drawn face that is not found by its
 landmarks cannot be mended.
 
-Needed (MIT): **musetalkV15/unet.pth** of huggingface.co/TMElyralab/MuseTalk in *models/musetalk*; a VAE of SD1.5 and
-whisper-tiny, which the page offers to fetch; by pip, **diffusers** in ComfyUI's Python.
+Nothing needs to be downloaded. Close-ups, and drawn mouths, are sharper with *musetalk* (MIT): the help of Load Lip
+Renderer says what it needs.
 """
 
 _RENDERER = ("lip_renderer", "PORTRAITTALK_LIP_RENDERER")
@@ -74,26 +74,6 @@ KINDS = {
     ),
 }
 
-_HUB = "https://huggingface.co"
-_VAE, _WHISPER = "sd-vae-ft-mse.safetensors", "whisper-tiny.safetensors"
-# weights that the page offers to fetch; the renderers' own are pickles, which it does not
-MODELS = {
-    "fix_lips_of_a_generated_clip": {
-        "PortraitTalkLoadLipRenderer": [
-            {
-                "name": _VAE,
-                "url": f"{_HUB}/stabilityai/sd-vae-ft-mse/resolve/main/diffusion_pytorch_model.safetensors",
-                "directory": "vae",
-            },
-            {
-                "name": _WHISPER,
-                "url": f"{_HUB}/openai/whisper-tiny/resolve/main/model.safetensors",
-                "directory": "audio_encoders",
-            },
-        ],
-    },
-}
-
 # titles, and left, top, width, height
 GROUPS = {
     "dub_lips": [
@@ -124,7 +104,7 @@ def _dubbed(keep_frames: str) -> list:
     return [1.0, 1.0, 1.0, 1.0, "auto", 0.08, keep_frames, *advanced]
 
 
-_IPLAP = ["iplap", "auto", "auto", "auto", "auto"]
+_LIPS = ["lips", "auto", "auto", "auto", "auto"]
 _FILM = {"film": ("film", 0), "audio": ("sound", 0), "lip_renderer": ("networks", 0)}
 _FACE = {"model": ("checkpoint", 0), "vae": ("checkpoint", 2), "positive": ("positive", 0), "negative": ("negative", 0)}
 _FACE |= {"face_embedding": ("face", 0), "adapter": ("adapter", 0), "control": ("control", 0)}
@@ -135,8 +115,8 @@ GRAPHS = {
         # the node grows with the video it shows: an upright one must fit
         "film": ("LoadVideo", (40, 510), (280, 400), ["portraittalk_film.mp4", "image"], {}),
         "sound": ("LoadAudio", (40, 1020), (280, 140), ["portraittalk_speech.wav", None, None], {}),
-        "networks": ("PortraitTalkLoadLipRenderer", (580, 0), (400, 200), _IPLAP, {}),
-        "select": ("PortraitTalkSelectReferences", (580, 320), (400, 560), [25, 5, "", 0], {"film": ("film", 0)}),
+        "networks": ("PortraitTalkLoadLipRenderer", (580, 0), (400, 200), _LIPS, {}),
+        "select": ("PortraitTalkSelectReferences", (580, 320), (400, 560), [12, 1, "", 0], {"film": ("film", 0)}),
         "dub": ("PortraitTalkDubLips", (1040, 0), (420, 780), _dubbed("never"), _FILM | {"references": ("select", 0)}),
         "save": (
             "SaveVideo", (1520, 0), (580, 700), ["video/PortraitTalk_lips", "auto", "auto"], {"video": ("dub", 0)},
@@ -146,7 +126,7 @@ GRAPHS = {
         "note": ("MarkdownNote", (20, -60), (500, 450), [REPAINT_NOTE], {}),
         "film": ("LoadVideo", (40, 520), (280, 400), ["portraittalk_film.mp4", "image"], {}),
         "sound": ("LoadAudio", (40, 1030), (280, 120), ["portraittalk_speech.wav", None, None], {}),
-        "networks": ("PortraitTalkLoadLipRenderer", (580, 0), (400, 200), _IPLAP, {}),
+        "networks": ("PortraitTalkLoadLipRenderer", (580, 0), (400, 200), _LIPS, {}),
         "dub": ("PortraitTalkDubLips", (580, 300), (400, 780), _dubbed("always"), _FILM),
         "first": ("ImageFromBatch", (1040, 0), (400, 90), [0, 1], {"image": ("dub", 1)}),
         "face": ("PortraitTalkLoadFaceEmbedding", (1040, 150), (400, 170), [0, ""], {"images": ("first", 0)}),
@@ -206,7 +186,7 @@ GRAPHS = {
         "film": ("LoadVideo", (40, 460), (280, 400), ["portraittalk_generated.mp4", "image"], {}),
         "sound": ("GetVideoComponents", (40, 970), (280, 80), [], {"video": ("film", 0)}),
         "networks": (
-            "PortraitTalkLoadLipRenderer", (580, 0), (420, 200), ["musetalk", "auto", "auto", _VAE, _WHISPER], {},
+            "PortraitTalkLoadLipRenderer", (580, 0), (420, 200), _LIPS, {},
         ),
         "dub": ("PortraitTalkDubLips", (580, 300), (420, 780), _dubbed("never"), _FILM | {"audio": ("sound", 1)}),
         "save": (

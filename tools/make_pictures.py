@@ -272,7 +272,7 @@ def opening(portrait, speech) -> Image.Image:
 
 
 def lips(portrait, track, speech) -> dict[str, Image.Image]:
-    """Thumbnails of the workflows of lip renderers, whose weights the user fetches: what these networks are given."""
+    """Thumbnails of the workflows of lip renderers: what these networks are given."""
     dubbed = dub_track(repeated(portrait.landmarks, 150), speech, MotionOptions(), open_engine())
     boxes = LipBoxes(dubbed, LIP_CROP)
     crop = boxes[0].take(portrait.picture, LIP_CROP.size)
@@ -288,12 +288,12 @@ def lips(portrait, track, speech) -> dict[str, Image.Image]:
     scene = scene.crop((0, 0, 465, 512)).resize(TILE, Image.LANCZOS)
     sheet = references(portrait, track)
     strips = {
-        "dub_lips": [_tile(hidden), sketches[1], sheet, _box("IP-LAP, MuseTalk\nor your networks\npaint the mouth")],
+        "dub_lips": [_tile(hidden), sketches[1], sheet, _box("networks of\nthe pack paint\nthe mouth")],
         "dub_then_repaint": [
             scene,
             sketches[1],
             masked,
-            _box("128 pixels wide;\nthen your SD1.5\npaints the mouth\nin 512"),
+            _box("few pixels wide;\nthen your SD1.5\npaints the mouth\nin 512"),
         ],
         "fix_lips_of_a_generated_clip": [scene, *sketches, _box("any clip gets\nthe mouth that\nits sound asks for")],
     }
