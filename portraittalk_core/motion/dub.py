@@ -22,6 +22,7 @@ from ..progress import Progress
 from ..types import LandmarkTrack, Speech
 from .dub_options import FILM_ENDS
 from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
+from .slow_mouth import HANDLES, handles_of, slow_part
 from .smoothing import smooth_step
 from .turned_face import TurnedFace
 
@@ -123,10 +124,12 @@ def dub_track(
     fitted = fit_speech(speech, len(driving), driving.fps).speech
     mouth_only = replace(options, fps=driving.fps, **STILL)
     scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes
+    faces = None
     if absolute and hasattr(engine, "film_spans"):
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
-        mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
+        faces = _SceneFaces(driving, scenes)
+        mouths = _carried_mouths(faces, driving, scenes, engine.spans(fitted, faces.first, mouth_only, on_progress))
     weights, points = presence(driving.valid, scenes, driving.fps), mapped_tensor(*driving.points.shape)
     start = 0
     for mouth in mouths:
@@ -135,23 +138,37 @@ def dub_track(
         points[start:stop] = torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight))
         start = stop
         release_memory()
+    if faces is not None:
+        _keep_slow(points, weights, faces)
     return replace(driving, points=points)
 
 
-def _carried_mouths(  # noqa: PLR0913 - what `dub_track` is given
-    driving: LandmarkTrack,
-    scenes: Tensor,
-    speech: Speech,
-    options: MotionOptions,
-    engine: Engine,
-    on_progress: Progress | None,
+def _keep_slow(points: Tensor, weights: Tensor, faces: _SceneFaces) -> None:
+    """Move mouths (T, 478, 3) so that what lasts of their shape is the film's, in place; (T,) `weights` as in a dub."""
+    driving = faces.driving
+    size = torch.tensor([driving.width, driving.height, driving.width], dtype=torch.float32)
+    everywhere = torch.ones(len(points), dtype=torch.bool)
+    spoken = slow_part(faces.spoken.flatten(1), everywhere, float(driving.fps)).unflatten(1, (-1, 3))
+    for start in range(0, len(points), SPAN):
+        for begin, end in _within_scenes(faces.scenes, start, min(start + SPAN, len(points))):
+            reference, share, turned = faces.at_rest(int(faces.scenes[begin]))
+            if turned.slow is None:
+                continue
+            span, axes = slice(begin, end), face_axes(reference.points_px[0])[0]
+            moves = turned.moves(turned.slow[span] - spoken[span] @ axes, driving.px_of(span)) * share[:, None] / size
+            points[span] += torch.where(driving.valid[span, None, None], moves * weights[span, None, None], 0.0)
+        release_memory()
+
+
+def _carried_mouths(
+    faces: _SceneFaces, driving: LandmarkTrack, scenes: Tensor, spoken_spans: Iterator[LandmarkTrack]
 ) -> Iterator[LandmarkTrack]:
     """Spans of the film's face with the mouth of its face at rest, which the engine lets speak."""
-    faces, start = _SceneFaces(driving, scenes), 0
-    for spoken in engine.spans(speech, faces.first, options, on_progress):
+    start = 0
+    for spoken in spoken_spans:
         for begin, end in _within_scenes(scenes, start, start + len(spoken)):
-            speaking, reference, *how = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
-            yield with_mouth(driving.slice(begin, end), speaking, reference, *how)
+            speaking = faces.speaking(spoken.slice(begin - start, end - start), begin)
+            yield with_mouth(driving.slice(begin, end), speaking, *faces.at_rest(int(scenes[begin])))
         start += len(spoken)
 
 
@@ -159,27 +176,35 @@ class _SceneFaces:
     """The face at rest in every scene, and the speaking face on it."""
 
     def __init__(self, driving: LandmarkTrack, scenes: Tensor) -> None:
-        self._driving, self._scenes = driving, scenes
+        self.driving, self.scenes = driving, scenes
         valid_scenes = scenes[driving.valid]
         self._first = int(valid_scenes[0]) if len(valid_scenes) else 0
         self._rigs: dict[int, FaceRig] = {}
         self._scene, self._face = -1, (self.first, mouth_share(self.first), TurnedFace(self.first))
+        self.spoken = torch.zeros(len(driving), len(HANDLES), 3)  # by which its mouth's handles depart, in its axes
 
     @property
     def first(self) -> LandmarkTrack:
         """One frame: the face at rest in the first scene that shows it, on which the engine lets it speak."""
         return self._at_rest(self._first)
 
-    def speaking(self, spoken: LandmarkTrack, scene: int) -> tuple[LandmarkTrack, LandmarkTrack, Tensor, TurnedFace]:
-        """Frames of the speaking face on a scene's face at rest, that face, its (478,) mouth mask, and it turned."""
+    def at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor, TurnedFace]:
+        """A scene's face at rest, its (478,) mouth mask, and it turned."""
         if scene != self._scene:
             reference = self._at_rest(scene)
-            turned = TurnedFace.of_film(self._driving, reference, self._scenes == scene)
+            turned = TurnedFace.of_film(self.driving, reference, self.scenes == scene)
             self._scene, self._face = scene, (reference, mouth_share(reference), turned)
-        return self._carried(spoken, scene), *self._face
+        return self._face
+
+    def speaking(self, spoken: LandmarkTrack, first: int) -> LandmarkTrack:
+        """Frames of the speaking face, from a number on, on their scene's face at rest."""
+        axes, _, unit = face_axes(self.first.points_px[0])
+        departed = handles_of(spoken.points_px) - handles_of(self.first.points_px)
+        self.spoken[first : first + len(spoken)] = departed @ axes.T / unit
+        return self._carried(spoken, int(self.scenes[first]))
 
     def _at_rest(self, scene: int) -> LandmarkTrack:
-        return resting_face(self._driving, self._scenes, scene)
+        return resting_face(self.driving, self.scenes, scene)
 
     def _carried(self, spoken: LandmarkTrack, scene: int) -> LandmarkTrack:
         """What a face says, on the same or another face in another scene."""
@@ -227,6 +252,7 @@ def with_mouth(
     reference: LandmarkTrack,
     share: Tensor | None = None,
     turned: TurnedFace | None = None,
+    slow: Tensor | None = None,
 ) -> LandmarkTrack:
     """The mouth of one track on the head of another.
 
@@ -236,6 +262,7 @@ def with_mouth(
         reference: one frame: the face in the pose of `spoken`.
         share: (478,) of `mouth_share(reference)`, to save making it again for every span.
         turned: the face of `reference` in other poses; None: it is rigid but for the mouth.
+        slow: (T, H, 3) what the mouth does for longer, see `TurnedFace.placed`; None: nothing.
 
     Returns:
         T frames.
@@ -247,7 +274,7 @@ def with_mouth(
     for start in range(0, len(driving), SPAN):
         span = slice(start, start + SPAN)
         filmed_px, spoken_px = driving.points_px[span], spoken.points_px[span]
-        placed = turned.placed(spoken_px, filmed_px)
+        placed = turned.placed(spoken_px, filmed_px, None if slow is None else slow[span])
         moves = (share > 0) & driving.valid[span, None, None]
         points[span] = torch.where(moves, torch.lerp(filmed_px, placed, share) / size, points[span])
     return replace(driving, points=points)

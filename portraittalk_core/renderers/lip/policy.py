@@ -101,7 +101,8 @@ class RestingMouth:
             return wanted
         reference, share, turned = self._at_rest(int(self._scenes[index]))
         filmed = self._track.slice(index, index + 1)
-        return torch.lerp(with_mouth(filmed, reference, reference, share, turned).points[0], wanted, gate)
+        slow = None if turned.slow is None else turned.slow[index : index + 1]
+        return torch.lerp(with_mouth(filmed, reference, reference, share, turned, slow).points[0], wanted, gate)
 
     def _at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor, TurnedFace]:
         if self._face is None or (scene != self._scene and self._rest is None):

@@ -42,7 +42,7 @@ class WarpedFrames:
             self._scene = scene
             self._face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
         with one_torch_thread():
-            return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size)
+            return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size, index)
 
 
 def mouth_mask(lips: Tensor, size: int) -> Tensor:

@@ -155,7 +155,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             scene = film.scene(index)
             face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
         with one_torch_thread():
-            warped = face.draw(picture, filmed * size, target * size)
+            warped = face.draw(picture, filmed * size, target * size, index)
         yield warped
         if index % BLOCK == 0:
             release_memory()

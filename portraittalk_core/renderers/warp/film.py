@@ -67,13 +67,14 @@ class FilmedFace:
         self.unit_nodes = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
 
     @torch.inference_mode()
-    def draw(self, picture: Tensor, filmed: Tensor, target: Tensor) -> Tensor:
+    def draw(self, picture: Tensor, filmed: Tensor, target: Tensor, number: int | None = None) -> Tensor:
         """One frame with another mouth.
 
         Args:
             picture: (H, W, 3) uint8.
             filmed: (478, 3) its landmarks, pixels.
             target: (478, 3) where they go, on the same head.
+            number: of the frame in the film, whose smiles the teeth follow; None: they stay with the head.
 
         Returns:
             (H, W, 3) uint8; far from the mouth the very values of `picture`.
@@ -103,7 +104,7 @@ class FilmedFace:
         self._part_layers(flow, layers, target, mouth, box, low, high)
         region = picture[y0:y1, x0:x1].permute(2, 0, 1).float().contiguous()
         warped = _sampled(region, flow)
-        self._fill_mouth(warped, mouth, filmed, target, box)
+        self._fill_mouth(warped, mouth, filmed, target, box, self._placed(filmed, number))
         out = picture.clone()
         out[y0:y1, x0:x1] = torch.stack(warped.add_(0.5).clamp_(0, 255).to(torch.uint8).unbind(), -1)
         return out
@@ -137,7 +138,14 @@ class FilmedFace:
         rows, columns = _local(near, box)
         flow[:, rows, columns] = torch.lerp(both[0], both[1], lower_lip_share(*mouth.axes_on(*pixel_axes(near)), mouth))
 
-    def _fill_mouth(self, region: Tensor, mouth: Aperture, filmed: Tensor, target: Tensor, box: Box) -> None:
+    def _placed(self, filmed: Tensor, number: int | None) -> Tensor:
+        """(478, 2) landmarks of the face at rest on a frame's head (478, 3), in pixels, with what its mouth keeps."""
+        slow = None if number is None or self.face.slow is None else self.face.slow[number : number + 1]
+        return self.face.placed(self.face.rest[None], filmed[None], slow)[0, :, :2]
+
+    def _fill_mouth(
+        self, region: Tensor, mouth: Aperture, filmed: Tensor, target: Tensor, box: Box, placed: Tensor
+    ) -> None:
         """Paint the cavity where the lips part, in place; darken the line where lips that were apart meet."""
         near = pixel_box(target[[*MOUTH[0], *MOUTH[1]], :2], 0.06 * mouth.width, box)
         if near is None:
@@ -164,11 +172,11 @@ class FilmedFace:
             heights = (plane.flatten()[inside] for plane in (v, top, bottom))
             before = patch[:, row, column]
             patch[:, row, column] = torch.lerp(
-                before, self._inside(places, *heights, filmed, target), cover.flatten()[inside]
+                before, self._inside(places, *heights, placed, target), cover.flatten()[inside]
             )
         region[:, rows, columns] = patch
 
-    def _inside(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, filmed: Tensor, target: Tensor) -> Tensor:
+    def _inside(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, placed: Tensor, target: Tensor) -> Tensor:
         """(3, N) colours 0..255 inside the mouth, which stands with the head at rest on this frame's head.
 
         Args:
@@ -176,10 +184,9 @@ class FilmedFace:
             v: (N,) the same across the mouth.
             top: (N,) `v` of the upper lip's edge.
             bottom: (N,) `v` of the lower lip's edge.
-            filmed: (478, 3) landmarks as they are filmed, pixels.
+            placed: (478, 2) landmarks of the face at rest on this frame's head, pixels.
             target: (478, 3) where they go.
         """
-        placed = self.face.placed(self.face.rest[None], filmed[None])[0, :, :2]
         rest = Aperture.of(placed, MOUTH)
         unit = rest.width
         across, down = (x / unit for x in rest.axes_of(pixels))

@@ -156,6 +156,22 @@ def test_each_scene_has_a_face_at_rest_of_its_own(make_plan):
     assert gap(alone[20:]).max() > 4
 
 
+def test_a_smile_that_lasts_is_kept_and_a_short_one_is_not(make_plan):
+    """What is dubbed is silence: of the filmed mouths, a wide one of two seconds and one of a tenth of a second."""
+    still = spoken_like(make_plan, [0.0] * 110).points_px
+    lips, wide = list(topo.LIPS), still.clone()
+    middle = still[0, [61, 291], 0].mean()
+    for frames in (slice(20, 70), slice(94, 96)):
+        wide[frames, lips, 0] = middle + 1.2 * (still[frames, lips, 0] - middle)
+    film = LandmarkTrack.from_px(wide, 512, 512, FPS)
+    made = dub_track(film, Speech(torch.zeros(70_400)), MotionOptions(), open_engine()).points_px
+    widths = (made[:, 291] - made[:, 61]).norm(dim=1) / (still[:, 291] - still[:, 61]).norm(dim=1)
+    assert float(widths[45]) == pytest.approx(1.2, abs=0.01)
+    assert float(widths[95]) < 1.05
+    assert float((widths[1:] - widths[:-1]).abs().max()) < 0.02  # and it comes and goes smoothly
+    assert torch.equal(made[:, UPPER], film.points_px[:, UPPER])
+
+
 def test_a_scene_in_which_nobody_is_seen_stays_as_it_is(make_plan):
     film = replace(spoken_like(make_plan, [0.0] * 6), valid=torch.tensor([False, False, True, True, True, True]))
     speech = said_for(0.5)
