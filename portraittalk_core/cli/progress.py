@@ -27,12 +27,12 @@ def progress_bar(name: str) -> Iterator[Progress]:
 def _rich_bar(name: str) -> Iterator[Progress]:
     from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -56,7 +56,8 @@ def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> Pr
         if now_s - reported_s < PLAIN_EVERY_S or done < 1 or total < 1:
             return
         reported_s = now_s
-        left_s = (now_s - started_s) * max(total - done, 0) / done
-        print(f"{name}: {done} of {total} ({done * 100 // total} %), {left_s:.0f} s left", file=sys.stderr)
+        remaining_s = (now_s - started_s) * max(total - done, 0) / done
+        # no counts: their unit may be parts of frames
+        print(f"{name}: {done * 100 // total} %, {remaining_s:.0f} s left", file=sys.stderr)
 
     return on_progress
