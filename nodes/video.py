@@ -80,15 +80,18 @@ class FrameBuffer:
         total: frames in all.
         size: numbers in a frame.
         lost_sound: an AUDIO is connected that holds no sound.
+        output: name of the output that gives them.
     """
 
-    def __init__(self, keep_frames: str, total: int, size: int, lost_sound: bool = False) -> None:
+    def __init__(
+        self, keep_frames: str, total: int, size: int, lost_sound: bool = False, output: str = "images"
+    ) -> None:
         few = total <= FEW_FRAMES and 4 * total * size <= FEW_BYTES
         self.all = keep_frames == "always" or (keep_frames == "auto" and few)
         self.pictures: list = []
         self.masks: list = []
         self.surprises = lost_sound or (keep_frames == "auto" and not self.all)
-        self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
+        self.text = f"{total} frames" + ("" if self.all else f"; {output} holds the first one, video all of them")
         self.text += "; the video has no sound, because the audio input holds none" if lost_sound else ""
 
     def keep_mask(self, mask) -> None:

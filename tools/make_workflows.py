@@ -202,7 +202,7 @@ GRAPHS = {
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
-            (500, 930),
+            (500, 990),  # above it there is room for a text on the node, of which face of several speaks
             (360, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},

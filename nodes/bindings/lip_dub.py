@@ -94,7 +94,7 @@ class LipFrames:
 
     def __init__(self, keep_frames: str, film: Film) -> None:
         size = 3 * film.track.width * film.track.height
-        self.buffer = FrameBuffer(keep_frames, len(film.track), size)
+        self.buffer = FrameBuffer(keep_frames, len(film.track), size, output="frames")
         self.progress = Progress()
         self.on_picture = self.buffer.preview_callback(self.progress)
 

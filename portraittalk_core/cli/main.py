@@ -12,7 +12,7 @@ from ..errors import PortraitTalkError
 from ..media.made_mark import ai_mark
 from . import batch, doctor, dub, landmarks, live, plot, prepare, render, score, style, talk, track, train
 from .arguments import Command
-from .parser import CommandParser, print_help_on_stderr
+from .parser import CommandParser, print_help_on_stderr, short_usage
 from .process import EXIT_USER, run_guarded
 from .validation import check_arguments, with_flag_of_missing_file
 
@@ -85,4 +85,5 @@ def build_parser() -> argparse.ArgumentParser:
         subparser.set_defaults(run=_validated(command, subparser))
         subparser.add_argument("--debug", action="store_true", help="show tracebacks and all that libraries write")
         command.add(subparser)
+        subparser.usage = short_usage(subparser)
     return parser

@@ -52,6 +52,23 @@ class CommandParser(argparse.ArgumentParser):
         return next((" ".join(line.split()) for line in lines if line.strip().startswith("portraittalk ")), "")
 
 
+def short_usage(parser: argparse.ArgumentParser) -> str:
+    """The words that a command needs at least; argparse's own usage lists every flag, 70 lines of `talk`."""
+    words, in_groups = [], set()
+    for group in parser._mutually_exclusive_groups:  # noqa: SLF001 - argparse tells them nowhere else
+        if group.required:
+            words.append(f"({' | '.join(map(_with_value, group._group_actions))})")  # noqa: SLF001
+            in_groups.update(group._group_actions)  # noqa: SLF001
+    needed = [action for action in parser._actions if action.required and action not in in_groups]  # noqa: SLF001
+    return " ".join([parser.prog, *words, *map(_with_value, needed), "[options]"]).replace("%", "%%")
+
+
+def _with_value(action: argparse.Action) -> str:
+    """A flag with what stands behind it, or a word without a flag."""
+    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest)
+    return f"{action.option_strings[0]} {value}" if action.option_strings else str(value)
+
+
 def print_help_on_stderr(parser: argparse.ArgumentParser) -> int:
     """Print a parser's help where nothing was asked for; returns the exit code."""
     parser.print_help(sys.stderr)

@@ -57,8 +57,7 @@ def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> Pr
             return
         reported_s = now_s
         remaining_s = (now_s - started_s) * max(total - done, 0) / done
-        print(
-            f"{name}: {done * 100 // total} %, {remaining_s:.0f} s left", file=sys.stderr
-        )  # units may be parts of frames
+        # no counts: their unit may be parts of frames
+        print(f"{name}: {done * 100 // total} %, {remaining_s:.0f} s left", file=sys.stderr)
 
     return on_progress

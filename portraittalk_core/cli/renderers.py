@@ -84,6 +84,9 @@ def check_video_output(out: Path, inputs: Iterable[Path], options: object) -> Pa
         OutputError: it cannot be written.
     """
     if getattr(options, "background", KEEP) == KEEP:
+        if out.suffix.lower() == ".webm" and hasattr(options, "background"):
+            names = " or ".join(VIDEO_SUFFIXES)
+            raise InputError(f"{out} is for transparency: add --background transparent, or let it end in {names}.")
         return check_output(out, inputs, VIDEO_SUFFIXES)
     from ..media.alpha_write import check_alpha_path
 

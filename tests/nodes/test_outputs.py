@@ -235,3 +235,11 @@ def test_tokens_of_the_page_are_filled_in_by_the_node(comfy, portrait_name):
     (path,) = (comfy.base / "output" / "dated").rglob("*.safetensors")
     year = time.strftime("%Y")
     assert re.fullmatch(rf"{year}/{year}_512_\d{{5}}_\.safetensors", path.relative_to(path.parents[1]).as_posix())
+
+
+@pytest.mark.parametrize("output", ["images", "frames"])
+def test_what_holds_the_first_frame_alone_is_called_by_its_output(output):
+    with nodes_of(ROOT):
+        video = importlib.import_module(f"{PACK}.nodes.video")
+        buffer = video.FrameBuffer("never", 9, 3 * 64 * 64, output=output)
+    assert buffer.text == f"9 frames; {output} holds the first one, video all of them"

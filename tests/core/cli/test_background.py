@@ -44,7 +44,7 @@ def test_talk_leaves_the_background_away(speech, tmp_path, capsys):
     ("name", "more", "said"),
     [
         ("a.mp4", ["--background", "transparent"], "a.mp4 cannot hold transparency: take a name that ends in .webm"),
-        ("a.webm", [], "must end in .mp4"),
+        ("a.webm", [], "a.webm is for transparency: add --background transparent, or let it end in .mp4 or "),
         ("a.webm", ["--background", "blue"], "--background"),
         (
             "a.webm",

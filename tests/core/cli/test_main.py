@@ -30,6 +30,18 @@ def test_help_shows_an_example_of_the_command(command, capsys):
     assert f"  portraittalk {command}" in capsys.readouterr().out
 
 
+def test_usage_names_what_is_needed_and_no_more(capsys):
+    usages = {}
+    for command in COMMANDS:
+        assert cli.main([command, "--help"]) == 0
+        usages[command] = " ".join(capsys.readouterr().out.partition("\n\n")[0].split())
+    source = "(--portrait PICTURE | --source PICTURE|VIDEO)"
+    assert usages["talk"] == f"usage: portraittalk talk {source} --speech IN --out OUT.mp4 [options]"
+    assert usages["batch"] == "usage: portraittalk batch MANIFEST.csv --out DIR [options]"
+    assert usages["doctor"] == "usage: portraittalk doctor [options]"
+    assert max(map(len, usages.values())) < 200
+
+
 def test_every_example_of_the_help_can_be_parsed():
     texts = [cli.EPILOG, *(command.examples for command in cli.COMMANDS)]
     texts = [text.replace("\\\n", "") for text in texts]  # one that goes on in the next line
