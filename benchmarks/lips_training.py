@@ -30,7 +30,8 @@ VARIANTS = {  # what each ablates; what hears silence has all layers, and tells 
     "no sound": "audio",
     SILENCE_HEARD: "none",
 }
-LEARNT = 2, 3  # references and lip references of a window that is trained on
+LEARNT, LEARNT_LIPS = 2, 3  # references and lip references of a window that is trained on
+LEARNT_LIPS_OF = 6  # lip references that a window's nearest are of
 # a discriminator would take most of the time
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0)
 FILMED_ALIGNMENT = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # those of lips_grid.toml
@@ -90,7 +91,8 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
 
 def _learnt(name: str, model: LipPriors, train: Sequence[Subject], config: LipTraining) -> LipPriors:
     clips = [subject.clip for subject in train]
-    windows = LipWindows(clips, model.size, *LEARNT, config.augment)
+    num_lips = LEARNT_LIPS_OF if model.config.nearest_lips else LEARNT_LIPS
+    windows = LipWindows(clips, model.size, LEARNT, num_lips, config.augment)
     told = f"{name}: {{}} of {{}}"
     train_lip_model(model, windows, config, on_progress=lambda *at: progress(told.format(*at)), scored=SCORED)
     progress("")

@@ -28,8 +28,9 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
         "half_flow": True,
         "framing": NOSE_TO_CHIN,
         "usual_references": 12,
-        "usual_lips": 1,
+        "usual_lips": 12,
         "nearest": 3,
+        "nearest_lips": 1,
     },
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
