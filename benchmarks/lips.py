@@ -37,7 +37,7 @@ from portraittalk_core.training.lips.config import NETWORKS
 from portraittalk_core.training.lips.stage import new_lip_model
 
 from .implicit_small import TRAIN, groups
-from .lips_scores import Scores, by_model, others_of, painter, read_drawn, read_filmed, score, verdict, warped
+from .lips_scores import FACES, Scores, by_model, others_of, painter, read_drawn, read_filmed, score, verdict, warped
 from .lips_subjects import Subject, drawn_people, film_subject, prepared_clips
 from .lips_tables import (
     LIP_REFERENCES,
@@ -162,7 +162,7 @@ def measure(
     for name in names:
         scores[name] = score(held_out, painter(name, models[name]), reader)
         if name == FULL and len(held_out) > 1 and references != ANY:
-            scores[OTHERS] = score(held_out, by_model(models[name], 5, 5, others_of(held_out)), reader)
+            scores[OTHERS] = score(held_out, by_model(models[name], FACES, lips_of=others_of(held_out)), reader)
     scores[WARP] = score(held_out, warped, reader)
     trained_for = f"{args.steps} steps" if args.steps else "trained before"
     if args.lips_file is not None:

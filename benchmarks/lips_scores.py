@@ -29,6 +29,7 @@ from .lips_puppet import SIDE, UNIT, mouth_ruler
 from .lips_subjects import Subject, in_silence
 from .lips_training import FULL, SILENCE_HEARD
 
+FACES = 5  # references that are painted with
 AT_ONCE = 8  # frames that are painted together
 AT_THE_MOUTH = ("no lips", "no sound", SILENCE_HEARD)  # parts that act there alone, and are judged there
 SURE = 2  # standard errors that a gain has to exceed to count as more than chance
@@ -144,13 +145,23 @@ def others_of(held_out: Sequence[Subject]) -> dict[Subject, Subject]:
 
 
 def painter(name: str, model: LipPriors) -> Painter:
-    """Paints with a network of VARIANTS, five references and five lip references."""
-    paint = by_model(model, 5, 5)
+    """Paints with a network of VARIANTS, five references and as many lip references as it usually has."""
+    paint = by_model(model, FACES)
     return (lambda subject, frames: paint(in_silence(subject), frames)) if name == SILENCE_HEARD else paint
 
 
-def by_model(model: LipPriors, num_faces: int, num_lips: int, lips_of: dict[Subject, Subject] | None = None) -> Painter:
-    """Paints with a network, through the renderer's contract; with lips of the clips in `lips_of`, if given."""
+def by_model(
+    model: LipPriors, num_faces: int, num_lips: int | None = None, lips_of: dict[Subject, Subject] | None = None
+) -> Painter:
+    """Paints with a network, through the renderer's contract.
+
+    Args:
+        model: the network.
+        num_faces: references.
+        num_lips: lip references; None: as many as it usually has.
+        lips_of: clips whose lips are taken in the place of a clip's own.
+    """
+    num_lips = num_lips or model.usual[1]
 
     def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
         references = subject.references(num_faces, num_lips)
@@ -173,7 +184,7 @@ def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
 
 def over_warp(model: LipPriors) -> Painter:
     """The warp's crops with the insides of the network's mouths pasted into them, as `blend` mouth does."""
-    painted = by_model(model, 5, 5)
+    painted = by_model(model, FACES)
 
     def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
         masks = torch.stack([inside_mask(subject, frame) for frame in frames])

@@ -15,13 +15,13 @@ from portraittalk_core.renderers.lip.inside import gaps
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 
-from .lips_scores import HEADING, Reader, Scores, by_model, mean, over_warp, painter, score, warped
+from .lips_scores import FACES, HEADING, Reader, Scores, by_model, mean, over_warp, painter, score, warped
 from .lips_subjects import Subject
 from .lips_training import FULL
 from .lipsync_tables import Table, show
 
 PAPER = {FULL: 32.93, "no references": 25.42, "unwarped mean": 25.42, "no lips": 31.22, "no sound": 32.70}  # LRS2
-FACES, LIPS = (1, 5, 10, 25), (1, 3, 5)  # numbers of references
+FACES_TRIED, LIPS_TRIED = (1, 5, 10, 25), (1, 3, 5, 12)  # numbers of references
 REFERENCES, LIP_REFERENCES = "references", "lip references"
 SHEET_CLIPS, SHEET_FRAMES = 4, 3
 OTHERS, WARP, OVER = "full, with the next clip's lips", "our warp of one frame", "its mouth over the warp"
@@ -38,7 +38,7 @@ def show_parts(title: str, scores: dict[str, Scores]) -> None:
 def show_films(model: LipPriors, films: Sequence[Subject], reader: Reader) -> None:
     """Print the full network and the warp renderer on films of others."""
     rows = []
-    for way, paint in ((FULL, by_model(model, 5, 5)), (OVER, over_warp(model)), (WARP, warped)):
+    for way, paint in ((FULL, by_model(model, FACES)), (OVER, over_warp(model)), (WARP, warped)):
         rows.append([way, *mean(score(films, paint, reader)).cells()])
     show(Table(f"films ({len(films)})", ["renderer", *HEADING], rows))
 
@@ -52,8 +52,8 @@ def show_numbers(
     """Print what more references and more lips are worth to the full network."""
     for name in what:
         rows = []
-        for count in FACES if name == REFERENCES else LIPS:
-            pair = (count, 5) if name == REFERENCES else (5, count)
+        for count in FACES_TRIED if name == REFERENCES else LIPS_TRIED:
+            pair = (count, None) if name == REFERENCES else (FACES, count)
             rows.append([str(count), *mean(score(held_out, by_model(model, *pair), reader)).cells()])
         show(Table(f"number of {name}, {len(held_out)} clips", [name, *HEADING], rows))
 
@@ -63,7 +63,7 @@ def show_cost(size: str) -> None:
     model, rows = random_lip_model("lips", size), []
     side = model.size
     draw = torch.Generator().manual_seed(1)
-    for count in FACES:
+    for count in FACES_TRIED:
         references = References(*(torch.rand(n, 3, side, side, generator=draw) for n in (count, count, 5, 5)))
         batch = LipBatch(
             torch.rand(1, 3, side, side, generator=draw), torch.rand(1, 5, 3, side, side, generator=draw),

@@ -30,7 +30,9 @@ VARIANTS = {  # what each ablates; what hears silence has all layers, and tells 
     "no sound": "audio",
     SILENCE_HEARD: "none",
 }
-LEARNT = 2, 3  # references and lip references of a window that is trained on
+# references and lip references of a window that is trained on; of filmed people's lips, each frame has the nearest
+LEARNT, LEARNT_LIPS, LEARNT_FILMED_LIPS = 2, 3, 6
+NEAREST_LIPS = 1
 # a discriminator would take most of the time
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0)
 FILMED_ALIGNMENT = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # those of lips_grid.toml
@@ -44,11 +46,14 @@ SCORED = 64  # windows that the trainer itself scores
 def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     """The recipe of networks that begin with random weights."""
     filmed = args.clips is not None
-    more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
+    more = {"lip_references": LEARNT_LIPS}
+    if filmed:
+        more = {"crop_pad": CROP_PAD, "augment": True}
+        more |= {"lip_references": LEARNT_FILMED_LIPS, "nearest_lips": NEAREST_LIPS}
     weights = FILMED_ALIGNMENT if filmed else WEIGHTS
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,
-        keep_references=args.keep_references, decoder=args.decoder, warmup_epochs=0,
+        references=LEARNT, keep_references=args.keep_references, decoder=args.decoder, warmup_epochs=0,
         warmup_steps=0 if filmed else args.steps // 10, trainer=_trainer(args, args.steps, args.batch), **more,
     )  # fmt: skip
 
@@ -90,7 +95,7 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
 
 def _learnt(name: str, model: LipPriors, train: Sequence[Subject], config: LipTraining) -> LipPriors:
     clips = [subject.clip for subject in train]
-    windows = LipWindows(clips, model.size, *LEARNT, config.augment)
+    windows = LipWindows(clips, model.size, config.references, config.lip_references, config.augment)
     told = f"{name}: {{}} of {{}}"
     train_lip_model(model, windows, config, on_progress=lambda *at: progress(told.format(*at)), scored=SCORED)
     progress("")

@@ -19,7 +19,7 @@ from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unw
 from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
 from .iplap import encoded
 from .model_base import LipNetworks, distinct, masked_half
-from .nearest import mouth_lines, nearest_places
+from .nearest import mouth_lines, nearest_lips, nearest_places
 from .rendering import Rendering
 from .sizes import NOSE_TO_CHIN, SKETCHES, LipConfig
 
@@ -44,6 +44,7 @@ class LipFeatures:
     lips: Tensor | None  # (1|B, M, w, S/2, S/2); None where the lip module is ablated
     share: float = 1.0  # of what is painted, where that is added to aligned references
     drawn: Tensor | None = None  # (K, P) of `nearest.mouth_lines`, where each frame has its own nearest references
+    drawn_lips: Tensor | None = None  # (1|B, M, P) likewise, where each frame has its own nearest lips
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class LipPriors(LipNetworks):
         """Features of lip references (1|B, M, 3, S, S), with gradients."""
         return None if self.rendering.lips is None else self.rendering.lips.encode(lips, sketches)
 
+    def drawn_lips(self, sketches: Tensor) -> Tensor | None:
+        """(1|B, M, P) lines of lip references (1|B, M, 3, S, S); None where every frame is painted from all."""
+        return mouth_lines(sketches.to(self.device)) if self.config.nearest_lips and self.rendering.lips else None
+
     def forward(
         self, pictures: Tensor, sketches: Tensor, features: LipFeatures, mel: Tensor | None, at_once: int = 0
     ) -> Painted:
@@ -99,7 +104,8 @@ class LipPriors(LipNetworks):
             torch.cat([narrow.float(), aligned.narrow], 1),
             torch.cat([wide.float(), aligned.wide], 1),
         )
-        picture = self.rendering(masked, sketches, guide, features.lips, mel, at_once, features.share)
+        lips = self._lips(features, sketches)
+        picture = self.rendering(masked, sketches, guide, lips, mel, at_once, features.share)
         return Painted(picture, aligned.picture)
 
     def _aligned(self, features: LipFeatures, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int) -> Aligned:
@@ -109,9 +115,18 @@ class LipPriors(LipNetworks):
         if self.config.ablate == "align-mean":
             return unwarped_mean(references, len(sketches))
         if features.drawn is not None:
-            frames = mouth_lines(sketches.unflatten(1, (SKETCHES, 3))[:, SKETCHES // 2])
-            references = references.of_frames(nearest_places(features.drawn, frames, self.config.nearest))
+            references = references.of_frames(nearest_places(features.drawn, _drawn(sketches), self.config.nearest))
         return self.alignment(references, sketches, own[1], at_once)
+
+    def _lips(self, features: LipFeatures, sketches: Tensor) -> Tensor | None:
+        """(1|B, M, w, S/2, S/2) of the lip references that each frame is painted from."""
+        lips = features.lips
+        if lips is None or features.drawn_lips is None or not self.config.nearest_lips < lips.shape[1]:
+            return lips
+        places = nearest_lips(features.drawn_lips, _drawn(sketches), self.config.nearest_lips)
+        if len(lips) == 1:
+            return lips[0][places]
+        return lips[torch.arange(len(lips), device=lips.device)[:, None], places]
 
     @torch.no_grad()
     def encode(self, references: References) -> LipFeatures:
@@ -126,7 +141,8 @@ class LipPriors(LipNetworks):
             features = encoded(self.alignment, pictures, sketches, self.at_once(1))
             if 0 < self.config.nearest < features.pictures.shape[1]:
                 drawn = mouth_lines(sketches[distinct(pictures, sketches)[0]])
-        return LipFeatures(features, self._encoded_lips(references), drawn=drawn)
+        lips = self._encoded_lips(references)
+        return LipFeatures(features, lips, drawn=drawn, drawn_lips=self.drawn_lips(references.lip_sketches[None]))
 
     def with_share(self, features: LipFeatures, share: float) -> LipFeatures | None:
         """The features of which a share of the painting is added; None where nothing is added."""
@@ -157,3 +173,8 @@ class LipPriors(LipNetworks):
         heard = iter(mel.split(step)) if mel is not None else repeat(None)
         parts = [self(crops, drawn, features, next(heard), self.at_once(len(crops))).picture for crops, drawn in frames]
         return torch.cat(parts).float()
+
+
+def _drawn(sketches: Tensor) -> Tensor:
+    """(B, P) `mouth_lines` of the frames to be painted, of sketches (B, 15, S, S) around each."""
+    return mouth_lines(sketches.unflatten(1, (SKETCHES, 3))[:, SKETCHES // 2])

@@ -63,6 +63,7 @@ class LipConfig(LipSizes):
     usual_references: int = 25  # how many it paints with where no number is given; IP-LAP's
     usual_lips: int = 5  # and lip references
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
+    nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
@@ -75,7 +76,8 @@ class LipConfig(LipSizes):
         check_choice(self.framing, FRAMINGS, "`framing` of a lip renderer")
         for name in ("usual_references", "usual_lips"):
             _check_whole(getattr(self, name), 1, 100, name)
-        _check_whole(self.nearest, 0, 100, "nearest")
+        for name in ("nearest", "nearest_lips"):
+            _check_whole(getattr(self, name), 0, 100, name)
         _check_whole(self.blocks, 0, 64, "blocks")
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")

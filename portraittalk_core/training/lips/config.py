@@ -34,7 +34,8 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
 # settings that a file to go on from has of its own
-OF_START = ("networks", "size", "keep_references", "decoder", "ablate", "crop_pad")
+OF_START = ("networks", "size", "keep_references", "decoder", "nearest_lips", "ablate", "crop_pad")
+USUAL_LIPS_OF_NEAREST = 12  # lip references of a film, where each frame has the nearest of them
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class LipTraining:
     size: int = 128  # side of the face crops, pixels
     keep_references: bool = False  # ours: what is painted is added to the aligned references, and begins as 0
     decoder: str = IPLAP_DECODER  # SPADE blocks of the rendering; "spade": SPADE's own, which learn from lips sooner
+    nearest_lips: int = 0  # ours: lip references of each frame, whose mouths are drawn most like its own; 0: all
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned
@@ -107,6 +109,7 @@ class LipTraining:
         check_range(self.crop_pad, 0, 2, "crop_pad")
         for name, most in (("references", 100), ("lip_references", 100), ("scales", 8), ("discriminator_scales", 8)):
             check_range(getattr(self, name), 1, most, name)
+        check_range(self.nearest_lips, 0, self.lip_references, "nearest_lips")
         check_range(self.discriminator_width, 1, 512, "discriminator_width")
         check_range(self.warmup_epochs, 0, 10**6, "warmup_epochs")
         check_range(self.warmup_steps, 0, 10**9, "warmup_steps")
@@ -144,8 +147,9 @@ class LipTraining:
         """Sizes of networks that begin with random weights."""
         pads = {"crop_pad_px": 0.0, "crop_pad_share": float(self.crop_pad)}
         own = {"size": self.size, "ablate": self.ablate, "keep_references": self.keep_references}
-        own["decoder"] = self.decoder
-        return LipConfig(**own, **pads, **NETWORKS[self.networks])
+        own |= {"decoder": self.decoder, "nearest_lips": self.nearest_lips}
+        sizes = {**NETWORKS[self.networks], **({"usual_lips": USUAL_LIPS_OF_NEAREST} if self.nearest_lips else {})}
+        return LipConfig(**own, **pads, **sizes)
 
 
 def load_lip_config(path: Path) -> LipTraining:

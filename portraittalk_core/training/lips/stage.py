@@ -89,8 +89,9 @@ class LipStage(AdversarialStage):
         """Settings that the learnt weights depend on, besides the trainer's."""
         names = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
         values = {name: getattr(self.config, name) for name in names}
-        if values["decoder"] == IPLAP_DECODER:
-            del values["decoder"]  # as runs begun before there was another say nothing of it
+        for name, only_one in (("decoder", IPLAP_DECODER), ("nearest_lips", 0)):
+            if values[name] == only_one:
+                del values[name]  # as runs begun before there was another say nothing of it
         values["weights"] = dataclasses.asdict(self.config.weights)
         return {**values, "data": self.windows.fingerprint(), "start": self._begins}
 

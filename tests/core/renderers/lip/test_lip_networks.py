@@ -28,6 +28,7 @@ from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.iplap import IpLap
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
 from portraittalk_core.renderers.lip.model_base import distinct
+from portraittalk_core.renderers.lip.nearest import nearest_lips
 from portraittalk_core.renderers.lip.random_files import TINY, random_lip_model
 from portraittalk_core.renderers.lip.rendering import AudioAttention
 from portraittalk_core.renderers.lip.sizes import LipConfig, LipSizes
@@ -442,6 +443,36 @@ def test_each_frame_is_painted_from_the_references_whose_mouths_are_drawn_most_a
     assert len(given.drawn) == 6 and not torch.allclose(
         painted, model.paint(replace(both, drawn=None), frames), atol=1e-3
     )
+
+
+def test_each_frame_has_the_lip_references_that_are_drawn_most_alike():
+    """As if those were all there are; what is drawn beside lips does not count."""
+    model, four, frames = random_lip_model("lips", seed=4), references(3, lips=4), batch(2)
+    side, box = model.size, torch.zeros(1, 1, model.size, model.size)
+    box[..., side * 5 // 8 : side * 7 // 8, side // 4 : side * 3 // 4] = 1  # around lips
+    drawn = frames.sketches[:, 2] * box
+    lip_sketches = torch.stack([0.2 * four.lip_sketches[0] * box[0], drawn[1], drawn[0], 0.9 * drawn[0]])
+    four = replace(four, lips=four.lips * box, lip_sketches=lip_sketches)
+    model.config = replace(model.config, nearest_lips=1)
+    several = model.encode(four)
+    painted = model.paint(several, frames)
+    model.config = replace(model.config, nearest_lips=0)
+    for frame, nearest in enumerate((2, 1)):
+        own = replace(four, lips=four.lips[[nearest]], lip_sketches=lip_sketches[[nearest]])
+        assert torch.allclose(painted[frame], model.paint(model.encode(own), frame_of(frames, frame))[0], atol=1e-5)
+    assert not torch.allclose(painted, model.paint(replace(several, drawn_lips=None), frames), atol=1e-3)
+
+
+def test_windows_choose_their_own_nearest_lips():
+    """Each window of a batch has other lip references."""
+    lines = torch.zeros(2, 3, 200)  # 10 rows of 20 places
+    lines[0, 0, 105], lines[0, 1, 107], lines[0, 2, 109] = 1, 1, 1
+    lines[1, 0, 66], lines[1, 1, 68], lines[1, 2, 70] = 1, 1, 1
+    frames = torch.zeros(2, 200)
+    frames[0, 107], frames[1, 70] = 1, 1
+    frames[:, 190] = 9  # a chin
+    assert nearest_lips(lines, frames, 1).tolist() == [[1], [2]]
+    assert nearest_lips(lines[:1], frames[:1], 2).shape == (1, 2)
 
 
 def test_a_convolution_and_its_norm_are_one_where_nothing_is_learnt():
