@@ -59,8 +59,13 @@ DRAWN = {COVERED: (FULL, "no lips", "no sound"), ANY: (FULL, "no references", "u
 FILMED = {ANY: tuple(VARIANTS), CLOSED: (FULL, "no lips", "no sound", SILENCE_HEARD)}
 DECIDED = {ANY: ("no references", "unwarped mean"), CLOSED: ("no lips", "no sound", SILENCE_HEARD)}  # of filmed people
 # what suits drawn and filmed people, where an option is not given
-USUAL_DRAWN = {"steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "held_out": 8}
-USUAL_FILMED = {"steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "held_out": 40}
+USUAL_DRAWN = {
+    "steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "nearest_lips": 0, "held_out": 8,
+}  # fmt: skip
+USUAL_FILMED = {
+    "steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "nearest_lips": 1,
+    "held_out": 40,
+}  # fmt: skip
 NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
 
 
@@ -88,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", metavar="X", type=float, help=f"of the trainings{told('learning_rate')}")
     parser.add_argument("--size", metavar="S", type=int, help=f"pixels of the crops{told('size')}")
     parser.add_argument("--networks", choices=tuple(NETWORKS), help=f"widths of the layers{told('networks')}")
+    parser.add_argument(
+        "--nearest-lips",
+        metavar="N",
+        type=int,
+        help="lip references of each frame, whose mouths are most like its own; 0: the mean of all"
+        f"{told('nearest_lips')}",
+    )
     parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
     parser.add_argument(
         "--keep-references",

@@ -29,7 +29,7 @@ from .lips_puppet import SIDE, UNIT, mouth_ruler
 from .lips_subjects import Subject, in_silence
 from .lips_training import FULL, SILENCE_HEARD
 
-FACES = 5  # references that are painted with
+FACES, LIPS, LIPS_OF = 5, 5, 12  # references and lip references painted with; lip references the nearest are of
 AT_ONCE = 8  # frames that are painted together
 AT_THE_MOUTH = ("no lips", "no sound", SILENCE_HEARD)  # parts that act there alone, and are judged there
 SURE = 2  # standard errors that a gain has to exceed to count as more than chance
@@ -145,7 +145,7 @@ def others_of(held_out: Sequence[Subject]) -> dict[Subject, Subject]:
 
 
 def painter(name: str, model: LipPriors) -> Painter:
-    """Paints with a network of VARIANTS, five references and as many lip references as it usually has."""
+    """Paints with a network of VARIANTS, with five references."""
     paint = by_model(model, FACES)
     return (lambda subject, frames: paint(in_silence(subject), frames)) if name == SILENCE_HEARD else paint
 
@@ -158,10 +158,10 @@ def by_model(
     Args:
         model: the network.
         num_faces: references.
-        num_lips: lip references; None: as many as it usually has.
+        num_lips: lip references; None: 5, or 12 where each frame has the nearest of them.
         lips_of: clips whose lips are taken in the place of a clip's own.
     """
-    num_lips = num_lips or model.usual[1]
+    num_lips = num_lips or (LIPS_OF if model.config.nearest_lips else LIPS)
 
     def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
         references = subject.references(num_faces, num_lips)

@@ -30,9 +30,8 @@ VARIANTS = {  # what each ablates; what hears silence has all layers, and tells 
     "no sound": "audio",
     SILENCE_HEARD: "none",
 }
-# references and lip references of a window that is trained on; of filmed people's lips, each frame has the nearest
-LEARNT, LEARNT_LIPS, LEARNT_FILMED_LIPS = 2, 3, 6
-NEAREST_LIPS = 1
+# references and lip references of a window that is trained on; and lip references that a frame's nearest are of
+LEARNT, LEARNT_LIPS, LEARNT_LIPS_OF = 2, 3, 6
 # a discriminator would take most of the time
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0)
 FILMED_ALIGNMENT = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # those of lips_grid.toml
@@ -46,10 +45,8 @@ SCORED = 64  # windows that the trainer itself scores
 def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     """The recipe of networks that begin with random weights."""
     filmed = args.clips is not None
-    more = {"lip_references": LEARNT_LIPS}
-    if filmed:
-        more = {"crop_pad": CROP_PAD, "augment": True}
-        more |= {"lip_references": LEARNT_FILMED_LIPS, "nearest_lips": NEAREST_LIPS}
+    more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
+    more |= {"lip_references": LEARNT_LIPS_OF if args.nearest_lips else LEARNT_LIPS, "nearest_lips": args.nearest_lips}
     weights = FILMED_ALIGNMENT if filmed else WEIGHTS
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,
