@@ -266,3 +266,40 @@ def test_a_profiles_hidden_eye_is_not_painted(yaw_deg):
     near = int(points[[263, 33], 2].argmin())  # z leads away from the viewer: 0 is the left eye
     assert shut[0, 1 - near] > 0.9
     assert shut[0, near] == 0
+
+
+def creased(rises: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A face with creases so many eye widths above its lids, a third darker than the skin, and the same one shut."""
+    picture, width = Image.fromarray(drawn().numpy()), Aperture.of(POINTS[:, :2], RIGHT_EYE).width
+    pen, shade = ImageDraw.Draw(picture), tuple(round(0.67 * level) for level in SKIN)
+    for upper, _ in (RIGHT_EYE, LEFT_EYE):
+        line = POINTS[list(upper[2:-2]), :2] - torch.tensor([0.0, rises * width])
+        pen.line([tuple(point) for point in line.tolist()], fill=shade, width=3)
+    picture = torch.from_numpy(np.array(picture))
+    (shut,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0]))
+    return picture, shut
+
+
+def test_the_crease_above_an_eye_smooths_out_as_its_lid_shuts():
+    before, shut = creased(0.12)
+    width = Aperture.of(POINTS[:, :2], RIGHT_EYE).width
+    for upper, _ in (RIGHT_EYE, LEFT_EYE):
+        x, y = int(POINTS[upper[4], 0]), int(POINTS[upper[4], 1] - 0.12 * width)
+        depths = [float(166.7 - one[y - 4 : y + 5, x].float().mean(-1).min()) for one in (before, shut)]
+        assert depths[0] > 40
+        assert depths[1] < 0.25 * depths[0]
+
+
+@pytest.mark.parametrize("thick", [2, 6])
+def test_a_shut_eyes_lash_line_is_as_thick_as_the_open_ones(thick):
+    """A line so many pixels thick holds as much darkness where it comes to rest."""
+    picture = Image.fromarray(drawn().numpy())
+    pen = ImageDraw.Draw(picture)
+    for upper, _ in (RIGHT_EYE, LEFT_EYE):
+        line = POINTS[list(upper), :2] - torch.tensor([0.0, thick / 2])
+        pen.line([tuple(point) for point in line.tolist()], fill=(20, 15, 15), width=thick)
+    (shut,) = PortraitRenderer(Portrait(torch.from_numpy(np.array(picture)), REST)).render(blinking([1.0]))
+    for _, lower in (RIGHT_EYE, LEFT_EYE):
+        x, y = int(POINTS[lower[4], 0]), int(POINTS[lower[4], 1])
+        dark = (160 - shut[y - 8 : y + 9, x - 3 : x + 4].float().mean((1, 2))).clamp(min=0).sum()
+        assert 0.6 < float(dark) / (thick * (160 - 16.7)) < 1.8
