@@ -98,6 +98,24 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
+def files_below(folder: Path, name: str | None = None) -> list[Path]:
+    """Files of a folder and its sub-folders, in order; linked folders are searched too, each once.
+
+    Args:
+        folder: where.
+        name: only files of this name; None finds all.
+    """
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:  # a link to a folder above, or a second one to the same
+            folders.clear()
+            continue
+        seen.add(place)
+        found += [Path(root, file) for file in names if name in (None, file)]
+    return sorted(found)
+
+
 def open_media(path: Path) -> InputContainer:
     """Open a sound or video file for reading. No other file is opened for it, and no address.
 

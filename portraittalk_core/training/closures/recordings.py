@@ -13,7 +13,7 @@ import torch
 
 from ...errors import InputError, MissingDependency
 from ...media.audio import load_speech
-from ...media.files import is_hidden
+from ...media.files import files_below, is_hidden
 from ...media.text_files import read_text
 from ...progress import Progress
 from ...speech.mel import log_mel
@@ -44,7 +44,7 @@ def aligned_recordings(folder: Path, on_progress: Progress | None = None) -> lis
         MissingDependency: pocketsphinx is not installed.
     """
     decoder = _decoder()
-    paths = [p for p in sorted(Path(folder).rglob("*")) if p.suffix.lower() in SOUNDS and not is_hidden(p)]
+    paths = [p for p in files_below(Path(folder)) if p.suffix.lower() in SOUNDS and not is_hidden(p)]
     paths = [path for path in paths if path.with_suffix(".txt").is_file()]
     clips, parts = [], _Joined()
     for number, path in enumerate(paths, 1):

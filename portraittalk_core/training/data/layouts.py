@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
-from ...media.files import is_hidden
+from ...media.files import files_below, is_hidden
 from ..mouth.speaker import VIDEO_SUFFIXES
 
 TRAIN, HELD_OUT = "train.txt", "held_out.txt"  # lists of clips that are written beside the clips
@@ -62,7 +62,7 @@ def video_names(videos: Path, out: Path, layout: str = ANY) -> list[str]:
     """
     if not videos.is_dir():
         raise InputError(f"{videos} is not a folder; give one with videos.")
-    paths = [p for p in sorted(videos.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+    paths = [p for p in files_below(videos) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
     paths = [path for path in paths if not is_hidden(path)]
     if not paths:
         raise InputError(f"{videos} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some there.")

@@ -246,28 +246,38 @@ def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], No
 def _prepare(
     job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool] = lambda: False
 ) -> Prepared:
-    """Prepare one video; its error becomes the reason why it is dropped."""
+    """Prepare one video; where that is stopped, or cannot be written, nothing of it remains."""
     folder = job.out / name
     shutil.rmtree(folder, ignore_errors=True)  # of an older run, or of one that was stopped
-    with explain_write_errors(folder):
-        (folder / FRAMES).mkdir(parents=True)
     try:
-        result = _clip(job, name, mesh, tick)
+        with explain_write_errors(folder):
+            (folder / FRAMES).mkdir(parents=True)
+        return _write_marker(job, _result(job, name, mesh, tick, is_stopped))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _result(
+    job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool]
+) -> Prepared:
+    """Write what is prepared of one video; its error becomes the reason why it is dropped."""
+    try:
+        return _clip(job, name, mesh, tick)
     except (OutputError, MissingDependency, MemoryError):
         raise  # no fault of the video's
     except _Drop as drop:
         if is_stopped():
             raise
-        result = Prepared(name, *drop.args)
+        return Prepared(name, *drop.args)
     except NoFaceError as error:
-        result = Prepared(name, "no face", str(error))
+        return Prepared(name, "no face", str(error))
     except MediaError as error:
-        result = Prepared(name, "unreadable", str(error))
+        return Prepared(name, "unreadable", str(error))
     except InputError as error:
-        result = Prepared(name, "unusable", str(error))
+        return Prepared(name, "unusable", str(error))
     except (ArithmeticError, LookupError, ValueError, RuntimeError, OSError) as error:
-        result = Prepared(name, "unreadable", f"{type(error).__name__}: {error}")
-    return _write_marker(job, result)
+        return Prepared(name, "unreadable", f"{type(error).__name__}: {error}")
 
 
 def _write_marker(job: _Job, result: Prepared) -> Prepared:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ...checks import check_range
 from ...errors import InputError, MediaError
 from ...face.identity.embedding import FaceEmbedding
+from ...media.files import files_below
 from ...media.image import load_picture
 from ...media.records import load_record
 from ...media.text_files import read_text
@@ -191,7 +192,7 @@ def read_videos(folder: Path, num_frames: int = 16, names: Collection[str] | Non
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
     videos, reasons = [], []
-    for marker in sorted(folder.rglob(MARKER)):
+    for marker in files_below(folder, MARKER):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
         if not content or content.get("dropped") or (names is not None and name not in names):
             continue

@@ -9,6 +9,7 @@ import logging
 import torch
 
 from ...errors import InputError
+from ...media.files import files_below
 from ...progress import Progress
 from ..data.options import POOL
 from ..data.references import ReferenceReader
@@ -36,7 +37,7 @@ def read_faces(config: IdentityTraining, on_progress: Progress) -> tuple[FaceDat
         InputError: no folder, or nothing in it can be used.
         MissingDependency: an embedding has to be computed, and that is not installed.
     """
-    if not config.data.is_dir() or next(config.data.rglob(MARKER), None) is None:
+    if not config.data.is_dir() or not files_below(config.data, MARKER):
         if config.face_encoder == "clip":
             raise InputError(
                 f'face_encoder = "clip" learns from clips that `portraittalk prepare` made, not {config.data}.'

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...engines.builtin.mouth_net import measure_mel
 from ...errors import InputError
 from ...media.audio import load_speech, speech_from_waveform
-from ...media.files import is_hidden
+from ...media.files import files_below, is_hidden
 from ...media.records import load_record, save_record
 from ...progress import Progress
 from ...speech.mel import log_mel
@@ -48,7 +48,7 @@ def real_clips(
     Raises:
         InputError: no video that can be learnt from.
     """
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not is_hidden(p))
+    paths = [p for p in files_below(Path(folder)) if p.suffix.lower() in VIDEO_SUFFIXES and not is_hidden(p)]
     clips: list[SpeakerClip] = []
     for number, path in enumerate(paths):
         random = np.random.default_rng([seed, 0x4EA1, number])

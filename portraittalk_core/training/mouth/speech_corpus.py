@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_range
-from ...errors import InputError
+from ...errors import InputError, OutputError
 from ...media.audio import speech_from_waveform
 from ...media.files import explain_write_errors
 from ...progress import Progress
@@ -110,6 +111,12 @@ def make_corpus(
                 done += 1
                 if on_progress:
                     on_progress(done, count)
+        except BrokenProcessPool as error:
+            raise OutputError(
+                f"a process that spoke the corpus ended before its shard was written ({done} of {count} are): it was "
+                "killed, or memory ran out. Free memory, or ask for fewer hours, and run the same again: it goes on "
+                f"where it was, in {folder}."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

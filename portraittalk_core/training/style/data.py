@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, MissingDependency
+from ...media.files import files_below
 from ...media.records import load_record
 from ...progress import Progress
 from ...speech.encoders import SpeechEncoder
@@ -272,7 +273,7 @@ def prepared_tracks(folder: Path, reasons: list[str] | None = None) -> dict[str,
         raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
     reasons = [] if reasons is None else reasons
     tracks: dict[str, LandmarkTrack] = {}
-    for marker in sorted(folder.rglob(MARKER)):
+    for marker in files_below(folder, MARKER):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
         if content and not content.get("dropped"):
             with _noting(reasons, name):

@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 from toy_puppet import BlockMesh, DyingMesh
 
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import face_box_px
 from portraittalk_core.media.image import load_picture
 from portraittalk_core.media.records import load_record
+from portraittalk_core.training.data import prepare
 from portraittalk_core.training.data.options import PrepareOptions
 from portraittalk_core.training.data.prepare import prepare_videos, without_cuts
 from portraittalk_core.training.data.squares import crop_square, track_on_crop
@@ -121,6 +122,31 @@ def test_prepare_writes_the_face_and_landmarks_that_lie_on_it(prepared):
     kept = load_file(folder / "speech.safetensors")
     assert len(kept["waveform"]) / 16000 == pytest.approx(12 / 25, abs=0.07)  # an AAC frame is 0.064 s
     assert kept["log_mel"].shape == (len(kept["waveform"]) // 160 + 1, 80)
+
+
+def test_prepare_leaves_nothing_of_a_video_that_it_cannot_write(tmp_path, monkeypatch):
+    def full(picture, path):
+        path.write_bytes(b"half")
+        raise OutputError(f"no space left for {path}")
+
+    monkeypatch.setattr(prepare, "save_picture", full)
+    write(tmp_path / "videos" / "a.mp4", walking(10))
+    with pytest.raises(OutputError, match="no space left"):
+        prepare_videos(tmp_path / "videos", tmp_path / "out", QUICK, 1, None, BlockMesh)
+    assert not (tmp_path / "out" / "a.mp4").exists()
+
+
+def test_linked_folders_of_videos_are_prepared_and_read(tmp_path):
+    write(tmp_path / "elsewhere" / "a.mp4", walking(10))
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    (videos / "anna").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (videos / "anna" / "round").symlink_to(videos, target_is_directory=True)  # a circle
+    report = prepare_videos(videos, out, QUICK, 1, None, BlockMesh)
+    assert [video.name for video in report.kept] == ["anna/a.mp4"]
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "mine").symlink_to(out, target_is_directory=True)
+    assert [clip.name for clip in read_videos(tmp_path / "clips", num_frames=4).videos] == ["mine/anna/a.mp4"]
 
 
 @pytest.mark.slow
