@@ -17,6 +17,7 @@ from ..errors import NoFaceError
 from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
+from ..face.mouth_colours import film_colours, inside_colours
 from ..face.scenes import other_people
 from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
@@ -93,23 +94,26 @@ def read_film(
         )
     track = replace(track, valid=usable)
     of_frames = {"scenes": numbers, "covered": covered, "other_person": other_person}
-    return Film(Path(video), track, **of_frames, sharpness=torch.tensor(mouths.sharpness))
+    colours = film_colours([found for found, is_seen in zip(mouths.colours, usable.tolist(), strict=True) if is_seen])
+    return Film(Path(video), track, **of_frames, sharpness=torch.tensor(mouths.sharpness), mouth_colours=colours)
 
 
 class _Mouths:
-    """Whether each frame shows a mouth, and how sharp it is."""
+    """Whether each frame shows a mouth, how sharp it is, and which colours it has inside."""
 
     def __init__(self) -> None:
         self.visible: list[bool] = []
         self.sharpness: list[float] = []
+        self.colours: list[Tensor | None] = []
 
     def see(self, index: int, picture: Tensor, face: Tensor | None) -> None:
         """Take a frame, the next one or an earlier one again: its picture, and (478, 3) landmarks in pixels or None."""
         values = (
             face is None or not mouth_covered(picture, face),
             0.0 if face is None else mouth_sharpness(picture, face),
+            None if face is None else inside_colours(picture, face),
         )
-        for series, value in zip((self.visible, self.sharpness), values, strict=True):
+        for series, value in zip((self.visible, self.sharpness, self.colours), values, strict=True):
             series[index : index + 1] = [value]
 
 

@@ -50,6 +50,7 @@ class Film:
     covered: Tensor | None = None  # (T,) bool: something hides the mouth there, and `valid` is False; None: nowhere
     other_person: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
     sharpness: Tensor | None = None  # (T,) of the mouth, see `face.sharpness`; None: not measured
+    mouth_colours: Tensor | None = None  # (2, 3) of `face.mouth_colours.film_colours`; None: not seen
 
     def scene(self, index: int) -> int:
         """Number of a frame's scene."""

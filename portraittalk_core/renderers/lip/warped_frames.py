@@ -40,7 +40,7 @@ class WarpedFrames:
             return picture
         if (scene := film.scene(index)) != self._scene:
             self._scene = scene
-            self._face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
+            self._face = FilmedFace(filmed_face(film, scene), float(film.track.fps), film.mouth_colours)
         with one_torch_thread():
             return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size, index)
 

@@ -153,7 +153,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(filmed_face(film, scene), float(film.track.fps))
+            face = FilmedFace(filmed_face(film, scene), float(film.track.fps), film.mouth_colours)
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size, index)
         yield warped

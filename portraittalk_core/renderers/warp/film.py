@@ -11,6 +11,7 @@ Shapes: G grid nodes, C control points.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_centres, soft_step
 from ...face.flat_colours import is_flat
+from ...face.mouth_colours import CHEEKS, skin_light
 from ...motion.turned_face import TurnedFace
 from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
@@ -37,7 +39,13 @@ LIP_RIM = 0.028  # of the mouth's width: how far inside the landmarks of filmed 
 LOOKED_AT = 0.1  # of the mouth's width: how far around filmed lips their edges are looked for
 OPEN = 0.06  # gap over width of a mouth from which it counts as open
 LIGHT_S = 0.4  # time constant with which the mouth's colours follow the film's light
-CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
+TEETH_LIGHT = 0.9  # of the light of a film's lightest teeth
+LEAST_LIGHT = 0.75  # of a portrait's teeth: darker ones look ill
+TONGUE_LIGHT, TEETH_SEEN = (
+    0.75,
+    0.3,
+)  # of the skin's: what is no lighter may be a tongue; from so much more on it is teeth
+OWN_HUE = 0.7  # of the teeth's hue that is the film's: gleams are white
 CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
 
@@ -47,10 +55,11 @@ class FilmedFace:
     Args:
         face: the face at rest, and in other poses.
         fps: frames per second.
+        colours: (2, 3) of the film's teeth and of the dark behind them (`face.mouth_colours`); None: as of a portrait.
     """
 
-    def __init__(self, face: TurnedFace, fps: float) -> None:
-        self.face = face
+    def __init__(self, face: TurnedFace, fps: float, colours: Tensor | None = None) -> None:
+        self.face, self.colours = face, colours
         rest = face.rest[:, :2]
         eyes = [rest[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         self.controls = [_layer_controls(rest, float((eyes[1] - eyes[0]).norm()), layer) for layer in (0, 1)]
@@ -200,12 +209,26 @@ class FilmedFace:
         """Let the mouth's colours follow those of this frame's lips and cheeks, slowly."""
         if self.palette is None:
             self.flat = is_flat(picture, filmed)
-        now = make_palette(_colours(picture, filmed, topo.LIPS), _colours(picture, filmed, CHEEKS), self.flat)
+        cheeks = _colours(picture, filmed, CHEEKS)
+        now = make_palette(_colours(picture, filmed, topo.LIPS), cheeks, self.flat)
+        if self.colours is not None and not self.flat:
+            now = _as_filmed(now, *self.colours, skin_light(cheeks))
         if self.palette is not None:
             old = self.palette
             now = MouthPalette(**{name: torch.lerp(getattr(old, name), value, self.follow)
                                   for name, value in vars(now).items()})  # fmt: skip
         self.palette = now
+
+
+def _as_filmed(palette: MouthPalette, teeth: Tensor, dark: Tensor, light: Tensor) -> MouthPalette:
+    """A palette with (3,) colours that the film itself shows, over the skin's light, which is `light` in this frame."""
+    dark = dark * light
+    haze = (dark.mean() / palette.cavity.mean().clamp(min=1e-3)).clamp(max=1)
+    usual = palette.teeth.mean().clamp(min=1e-3)
+    brightness = (TEETH_LIGHT * teeth.mean() * light / usual).clamp(min=LEAST_LIGHT) * usual
+    is_teeth = OWN_HUE * ((teeth.mean() - TONGUE_LIGHT) / TEETH_SEEN).clamp(0, 1)
+    hue = torch.lerp(palette.teeth / usual, teeth / teeth.mean().clamp(min=1e-3), is_teeth)
+    return replace(palette, teeth=(brightness * hue).clamp(0, 1), cavity=dark.clamp(0, 1), haze=haze * palette.haze)
 
 
 def _colours(picture: Tensor, points: Tensor, which: tuple[int, ...]) -> Tensor:

@@ -32,14 +32,14 @@ def film(astronaut):
     return list(PortraitRenderer(astronaut).render(track)), track
 
 
-def drawn(film, target_frame: int):
+def drawn(film, target_frame: int, colours: torch.Tensor | None = None):
     """The film with the mouth of one of its frames in all of them."""
     pictures, track = film
     said = track.slice(target_frame, target_frame + 1)
     said = said.__class__(said.points.expand(len(track), -1, -1).contiguous(), track.valid, track.fps, 512, 512)
     rest = track.slice(0, 1)
     target = with_mouth(track, said, rest)
-    face = FilmedFace(TurnedFace(rest), 25.0)
+    face = FilmedFace(TurnedFace(rest), 25.0, colours)
     made = [face.draw(p, f, t) for p, f, t in zip(pictures, track.points_px, target.points_px, strict=True)]
     return made, target
 
@@ -95,6 +95,16 @@ def test_a_face_at_the_pictures_edge_is_drawn(film):
     face = FilmedFace(TurnedFace(track.slice(0, 1)), 25.0)
     made = face.draw(pictures[0][:cut].contiguous(), track.points_px[0], track.points_px[3])
     assert made.shape == (cut, 512, 3)
+
+
+def test_teeth_and_the_dark_behind_them_have_the_colours_that_the_film_shows(film):
+    cold, green = torch.tensor([1.0, 1.1, 1.4]), torch.tensor([0.1, 0.6, 0.1])
+    both = [inside(*drawn(film, 3, colours))[0].flatten(0, 1) for colours in (None, torch.stack([cold, green]))]
+    lightest, darkest = (
+        [shown[shown.mean(1).argsort()][part].mean(0) for shown in both] for part in (slice(-60, None), slice(60))
+    )
+    assert float(lightest[1][2] / lightest[1][0]) > 1.25 * float(lightest[0][2] / lightest[0][0])
+    assert float(darkest[1][1] / darkest[1][0]) > 1.3 * float(darkest[0][1] / darkest[0][0])
 
 
 def test_bared_teeth_do_not_stick_to_the_closing_lips(film):
