@@ -22,6 +22,7 @@ from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_
 from ...face.flat_colours import is_flat
 from ...face.mouth_colours import CHEEKS, skin_light
 from ...motion.turned_face import TurnedFace
+from .bared_teeth import teeth_on_lip
 from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
 from .open_mouth import on_lip_edges
@@ -263,7 +264,10 @@ def _parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
     down = torch.stack([-mouth.along[1], mouth.along[0]])
     for chain, outward in ((MOUTH[0], -down), (MOUTH[1], down)):
         inner = list(chain[1:-1])
-        lacking = LIP_RIM * mouth.width - (cut - filmed)[inner] @ outward
+        rim = LIP_RIM * mouth.width
+        if chain == MOUTH[0]:
+            rim = rim + teeth_on_lip(_sampler(picture, box), filmed, mouth)
+        lacking = rim - (cut - filmed)[inner] @ outward
         cut[inner] += lacking.clamp(min=0)[:, None] * outward
     return torch.lerp(filmed, cut, parted)
 
