@@ -13,6 +13,10 @@ from browser import Tab, shipped
 pytestmark = pytest.mark.comfy
 
 WIDE = (2700, 1350)
+# videos of nodes of this pack that the page plays
+PLAYED = (
+    "[...document.querySelectorAll('video')].filter(v => v.src.includes('portraittalk_') && v.videoWidth > 0).length"
+)
 REACH = "Math.max(...app.graph._nodes.map(n => n.getBounding()).map(b => b[0] + b[2]))"
 
 
@@ -124,6 +128,27 @@ def test_page_runs_the_quick_portrait(browser, short_speech):
     shown, _ = run(browser, with_speech("quick_portrait", short_speech), "quick_portrait")
     assert shown["SaveVideo"]["images"]
     assert shown["PortraitTalkPreviewLandmarks"]["images"]
+
+
+@pytest.mark.parametrize("rendering", ["classic", "newer"])
+def test_the_video_takes_the_place_of_the_pictures_while_it_was_made(browser, request, short_speech, rendering):
+    """The page would keep the last of these pictures; newer nodes would call it a video that cannot be loaded."""
+    newer = rendering == "newer"
+    if newer:
+        request.getfixturevalue("drawn_by_vue")
+    workflow = with_speech("quick_portrait", short_speech)
+    (motion,) = (node for node in workflow["nodes"] if node["type"] == "PortraitTalkAudioToLandmarks")
+    motion["widgets_values"][4] = 100 + newer  # a seed of its own: a run that is not cached shows pictures
+
+    async def act(tab: Tab) -> None:
+        await tab.load(workflow)
+        assert await tab.run() == "success"
+        await tab.until(lambda: tab.evaluate(PLAYED), 1)
+        assert await tab.evaluate("Object.keys(app.nodePreviewImages ?? {}).length") == 0
+        assert not await tab.evaluate("document.body.innerText.includes('Error loading video')")
+        await tab.shoot(f"video_{rendering}")
+
+    browser.visit(act, newer, WIDE)
 
 
 def test_page_runs_speak_in_their_style(browser, short_speech):
