@@ -129,7 +129,8 @@ def test_a_sure_tuck_shows_the_teeth_and_an_unsure_one_leaves_lips_as_they_are()
     torch.testing.assert_close(result[:, 5], torch.tensor([0.0, 0.5, 1.0, 1.0]))
     torch.testing.assert_close(result[:, 0], torch.tensor([0.8, 0.8, closure_net.TUCKED_OPENING, 0.8]))
     torch.testing.assert_close(result[:, 6], torch.tensor([0.4, 0.4, PRESSED[0], 0.4]))
-    unchanged = [1, 2, 3, 4, 7]
+    torch.testing.assert_close(result[:, 4], torch.tensor([0.2, 0.2, closure_net.TUCKED_RAISE, 0.2]))
+    unchanged = [1, 2, 3, 7]
     assert (result[:, unchanged] == outputs[:, unchanged]).all()
 
 
