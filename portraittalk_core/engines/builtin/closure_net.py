@@ -31,7 +31,7 @@ _OPENING, _RAISE, _TUCK, _PRESS = (MOUTH_PARAMETERS.index(name) for name in ("op
 MEETING, TUCKING = (0.0, 0.11), (0.05, 0.25)
 SURE = (0.2, 0.6)  # by how much more probable a tuck than a closure begins to keep lips from pressing, and keeps them
 TUCKED_OPENING = 0.16  # of the mouth network's opening: the lower lip stands at the edge of the upper teeth, no farther
-TUCKED_RAISE = 0.6  # how far the upper lip is lifted there at least, so that the teeth are seen
+TUCKED_RAISE = 0.4  # how far the upper lip is lifted there at least, so that the teeth are seen
 APART = 0.45  # of the mouth network's opening: lips that it hears so far apart do not meet, however probable that is
 
 
