@@ -16,7 +16,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
-    "engines/builtin/closures.safetensors": "a1161d212df5ba1e87b7676f14471b3fa9cdd7004f1443828c0ac88bf5b3c339",
+    "engines/builtin/closures.safetensors": "4ee822c9f2ea81db813707dae2e4fb0f20ac291f17fc6a42a95598cbba2a758c",
     "engines/builtin/mouth.safetensors": "68fb4e12e754e975acbcb91175ad919e9933dedb688dbd5058353f8b161a8de8",
     "renderers/lip/builtin/lips.safetensors": "daac5d0e82a2205f494d0d6171e6c720cf6cf74b01f1ff4ceb9255692b486f0d",
     "style/builtin/extractor.safetensors": "852a99ced7860c3159562515f3875117a6c7361715d4970a01c859132ceaf1c3",

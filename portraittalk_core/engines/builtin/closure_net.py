@@ -25,10 +25,13 @@ STOP, NASAL, LABIODENTAL, SILENT = range(4)
 LAYERS = ((1, 1), (1, 1), (2, 2), (4, 4), (4, 4))  # dilation, and how many frames of 10 ms a layer looks ahead
 ENTRY = 5  # frames of 10 ms that the first layer sees at once
 DROPPED = 0.3  # share of what layers add that is left out in training, so that made voices are not learnt by heart
-_OPENING, _TUCK, _PRESS = (MOUTH_PARAMETERS.index(name) for name in ("opening", "tuck", "press"))
+_OPENING, _RAISE, _TUCK, _PRESS = (MOUTH_PARAMETERS.index(name) for name in ("opening", "raise_upper", "tuck", "press"))
 
 # probabilities at which lips begin to meet, and meet; at which the lower lip begins to tuck, and is tucked
-MEETING, TUCKING = (0.0, 0.11), (0.2, 0.4)
+MEETING, TUCKING = (0.0, 0.11), (0.05, 0.25)
+SURE = (0.2, 0.6)  # by how much more probable a tuck than a closure begins to keep lips from pressing, and keeps them
+TUCKED_OPENING = 0.16  # of the mouth network's opening: the lower lip stands at the edge of the upper teeth, no farther
+TUCKED_RAISE = 0.4  # how far the upper lip is lifted there at least, so that the teeth are seen
 APART = 0.45  # of the mouth network's opening: lips that it hears so far apart do not meet, however probable that is
 
 
@@ -65,6 +68,8 @@ AHEAD_FRAMES = sum(ahead for _, ahead in LAYERS) + ENTRY // 2 + 1  # of 10 ms, t
 def with_closures(outputs: Tensor, closed: Tensor, tucked: Tensor, pressed: tuple[float, float]) -> Tensor:
     """A mouth network's outputs, with lips that press and tuck at least as much as is probable.
 
+    Where a tuck is surer than a closure the lips do not press, and part no farther than a tucked lip does.
+
     Args:
         outputs: (T, 8) as OUTPUTS.
         closed: (T,) probability of closed lips, as of `ClosureNet.closing`; counts less, the wider the opening.
@@ -77,7 +82,11 @@ def with_closures(outputs: Tensor, closed: Tensor, tucked: Tensor, pressed: tupl
     begin, full = pressed
     result = outputs.clone()
     meeting = closed * (1 - (outputs[:, _OPENING] / APART).clamp(0, 1))
-    result[:, _PRESS] = torch.maximum(outputs[:, _PRESS], begin + (full - begin) * _risen(meeting, MEETING))
+    press = torch.maximum(outputs[:, _PRESS], begin + (full - begin) * _risen(meeting, MEETING))
+    sure = _risen(tucked - closed, SURE)
+    result[:, _PRESS] = torch.lerp(press, press.clamp(max=begin), sure)
+    result[:, _OPENING] = torch.lerp(outputs[:, _OPENING], outputs[:, _OPENING].clamp(max=TUCKED_OPENING), sure)
+    result[:, _RAISE] = torch.maximum(outputs[:, _RAISE], TUCKED_RAISE * sure)
     result[:, _TUCK] = torch.maximum(outputs[:, _TUCK], _risen(tucked, TUCKING))
     return result
 

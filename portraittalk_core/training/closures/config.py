@@ -48,6 +48,7 @@ class ClosureTraining:
     neural_hours: float = 1.0  # of speech by a neural one
     recordings: Path | None = None  # folder of people's speech, each sound with its words in a .txt file beside it
     mouth: Path | None = None  # file of `train mouth` whose network goes into `out`, too; None: the built-in one
+    base: Path | None = None  # file of `train closures` whose f and v are taught further, its other answers kept
     trainer: ClosureTrainer = field(default_factory=ClosureTrainer)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Training of the closure network by cross-entropy over classes of sounds, on made and recorded speech."""
+"""Training of the closure network over classes of sounds, and of f and v alone, on made and recorded speech."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...engines.builtin.closure_net import LABIODENTAL, NASAL, SILENT, STOP, ClosureNet
+from ...engines.builtin.closure_net import ClosureNet
 from ...engines.builtin.mouth_model import load_mouth, save_closures, save_mouth
+from ...errors import InputError
 from ...media.files import check_writable
 from ...progress import Progress
 from ...weights.load import read_metadata
@@ -23,11 +24,10 @@ from ..mouth.augment import mask_bands
 from ..mouth.speech_corpus import SHARES, CorpusClip, load_corpus, make_corpus
 from .config import ClosureTrainer, ClosureTraining
 from .labels import IGNORED, frame_classes
+from .losses import class_loss, labiodental_loss, without_edges
 from .recordings import aligned_recordings
 from .vary import varied
 
-CLASS_WEIGHTS = {STOP: 2.0, NASAL: 2.5, LABIODENTAL: 1.5, SILENT: 0.5}  # of the loss; of all others 1
-LABEL_SMOOTHING = 0.02
 POOL, RENEWED = 200, 3  # varied clips that are kept, and those of them that are made anew at each step
 CLIP_NORM, WARM_UP = 1.0, 0.1
 
@@ -49,23 +49,26 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
         on_progress: called with recordings aligned and recordings in all, then with steps; may raise to stop.
 
     Raises:
-        InputError: no recording can be used, or `config.mouth` is of another kind.
-        MissingDependency: a synthesiser, or pocketsphinx for recordings, is not installed; no file `config.mouth`.
+        InputError: no recording can be used, `config.mouth` is of another kind, or `config.base` holds no closures.
+        MissingDependency: a synthesiser, or pocketsphinx for recordings, is not installed; no such file.
         OutputError: `config.out` cannot be written.
     """
     check_writable(config.out)
     mouth = None if config.mouth is None else copy.deepcopy(load_mouth(config.mouth))
+    base = None if config.base is None else _closures_of(config.base)
     seed, shards = config.trainer.seed, []
     for hours, neural in ((config.hours, False), (config.neural_hours, True)):
         if hours:
             shards += make_corpus(config.corpus, hours, seed, None, neural)
     clips = load_corpus(shards)
     recordings = [] if config.recordings is None else aligned_recordings(config.recordings, on_progress)
-    net = fit_closures(clips, recordings, config.trainer, on_progress)
+    net = fit_closures(clips, recordings, config.trainer, on_progress, base)
     card = {
         "clips": len(clips), "recordings": len(recordings), "synthesisers": SHARES,
         **dataclasses.asdict(config.trainer),
     }  # fmt: skip
+    if base is not None:
+        card |= {"width": base.width, "base": read_metadata(config.base).get("card", "")}
     if mouth is None:
         save_closures(net, config.out, card)
     else:
@@ -74,11 +77,19 @@ def train_closures(config: ClosureTraining, on_progress: Progress | None = None)
     return ClosureResult(config.out, len(clips), len(recordings))
 
 
+def _closures_of(path: Path) -> ClosureNet:
+    net = load_mouth(path).closures
+    if net is None:
+        raise InputError(f"{path.name} holds no closure network; give a file of `portraittalk train closures` as base.")
+    return net
+
+
 def fit_closures(
     clips: Sequence[CorpusClip],
     recordings: Sequence[CorpusClip],
     trainer: ClosureTrainer,
     on_progress: Progress | None = None,
+    base: ClosureNet | None = None,
 ) -> ClosureNet:
     """A network in evaluation mode.
 
@@ -87,27 +98,29 @@ def fit_closures(
         recordings: of people; may be none.
         trainer: sizes and rates.
         on_progress: called with steps done and steps in all; may raise to stop.
+        base: a network to go on from: f and v are taught further, its other answers stay; None: from nothing.
     """
     torch.manual_seed(trainer.seed)
     random = np.random.default_rng(trainer.seed)
     sources = [_Pool(part, random) for part in (clips, recordings) if len(part)]
     shares = [1.0] if len(sources) == 1 else [1 - trainer.recorded, trainer.recorded]
-    net = ClosureNet(trainer.width).train()
+    net = ClosureNet(trainer.width).train() if base is None else copy.deepcopy(base).train().requires_grad_(True)
     ema = Ema(dict(net.named_parameters()), trainer.ema_decay, lambda: dict(net.named_buffers()))
     optimizer = torch.optim.AdamW(net.parameters(), trainer.learning_rate, weight_decay=trainer.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, trainer.learning_rate, trainer.steps, pct_start=WARM_UP)
-    weights = torch.ones(net.leave.out_channels)
-    for number, weight in CLASS_WEIGHTS.items():
-        weights[number] = weight
     for step in range(1, trainer.steps + 1):
         for source in sources:
             source.renew(RENEWED)
         chosen = random.choice(len(sources), trainer.batch, p=shares)
         parts = [_part(*sources[i].one(), trainer.segment, random) for i in chosen]
         mels, classes = (torch.stack(column) for column in zip(*parts, strict=True))
-        loss = F.cross_entropy(
-            net(mels).flatten(0, 1), classes.flatten(), weights, ignore_index=IGNORED, label_smoothing=LABEL_SMOOTHING
-        )
+        logits = net(mels).flatten(0, 1)
+        if base is None:
+            loss = class_loss(logits, classes.flatten())
+        else:
+            with torch.no_grad():
+                known = base(mels).flatten(0, 1)
+            loss = labiodental_loss(logits, known, without_edges(classes).flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)

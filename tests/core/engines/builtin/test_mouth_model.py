@@ -111,16 +111,27 @@ def test_live_answers_are_those_of_the_network_with_the_same_statistics(net):
     torch.testing.assert_close(said[5:], expected[5 : len(said)], rtol=0, atol=1e-3)
 
 
-def test_lips_press_and_tuck_where_it_is_probable_and_the_mouth_is_not_wide_open():
+def test_lips_press_where_it_is_probable_and_the_mouth_is_not_wide_open():
     outputs = torch.zeros(5, 8)
     outputs[3, 0] = 1.0  # wide open
     outputs[4, 6] = 0.9  # pressed already
-    meeting, tucking = closure_net.MEETING, closure_net.TUCKING
-    probable = torch.tensor([0.0, sum(meeting) / 2, 1.0, 1.0, 0.0])
-    result = closure_net.with_closures(outputs, probable, probable * sum(tucking) / sum(meeting), PRESSED)
+    probable = torch.tensor([0.0, sum(closure_net.MEETING) / 2, 1.0, 1.0, 0.0])
+    result = closure_net.with_closures(outputs, probable, torch.zeros(5), PRESSED)
     torch.testing.assert_close(result[:, 6], torch.tensor([0.15, sum(PRESSED) / 2, 0.5, 0.15, 0.9]))
-    torch.testing.assert_close(result[:3, 5], torch.tensor([0.0, 0.5, 1.0]))
-    assert (result[:, (0, 1, 2, 3, 4, 7)] == outputs[:, (0, 1, 2, 3, 4, 7)]).all()
+    assert (result[:, :6] == outputs[:, :6]).all() and (result[:, 7] == outputs[:, 7]).all()
+
+
+def test_a_sure_tuck_shows_the_teeth_and_an_unsure_one_leaves_lips_as_they_are():
+    outputs = torch.tensor([0.8, 0.7, 0.1, 0.0, 0.2, 0.0, 0.4, 1.0]).repeat(4, 1)  # open, and pressing a little
+    tucked = torch.tensor([0.0, sum(closure_net.TUCKING) / 2, 1.0, 1.0])
+    closed = torch.tensor([0.0, 0.0, 0.0, 1.0])  # in the end it may as well be a closure
+    result = closure_net.with_closures(outputs, closed, tucked, PRESSED)
+    torch.testing.assert_close(result[:, 5], torch.tensor([0.0, 0.5, 1.0, 1.0]))
+    torch.testing.assert_close(result[:, 0], torch.tensor([0.8, 0.8, closure_net.TUCKED_OPENING, 0.8]))
+    torch.testing.assert_close(result[:, 6], torch.tensor([0.4, 0.4, PRESSED[0], 0.4]))
+    torch.testing.assert_close(result[:, 4], torch.tensor([0.2, 0.2, closure_net.TUCKED_RAISE, 0.2]))
+    unchanged = [1, 2, 3, 7]
+    assert (result[:, unchanged] == outputs[:, unchanged]).all()
 
 
 def test_network_survives_its_file(net, tmp_path):

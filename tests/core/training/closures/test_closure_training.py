@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from portraittalk_core.engines.builtin.closure_net import CLASSES, LABIODENTAL, NASAL, SILENT, STOP
-from portraittalk_core.engines.builtin.mouth_model import load_mouth, save_mouth
+from portraittalk_core.engines.builtin.closure_net import CLASSES, LABIODENTAL, NASAL, SILENT, STOP, ClosureNet
+from portraittalk_core.engines.builtin.mouth_model import load_mouth, save_closures, save_mouth
 from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.training.closures import recordings, stage
 from portraittalk_core.training.closures.config import ClosureTrainer, ClosureTraining, load_closure_config
 from portraittalk_core.training.closures.labels import CLASS_OF, IGNORED, frame_classes
+from portraittalk_core.training.closures.losses import labiodental_loss, without_edges
 from portraittalk_core.training.closures.stage import fit_closures
 from portraittalk_core.training.closures.vary import varied
 from portraittalk_core.training.mouth.phones import SOUNDS
@@ -104,6 +105,30 @@ def test_training_hears_closures_in_clips_it_does_not_know(monkeypatch):
         assert inside > 2 * probability[0, : len(classes)][classes == CLASS_OF["a"]].mean()
 
 
+def test_teaching_f_and_v_keeps_how_the_other_classes_share_the_rest():
+    known, logits = torch.randn(2, 30, len(CLASSES))
+    classes = torch.tensor([LABIODENTAL, STOP, CLASS_OF["a"]]).repeat(10)
+    logits.requires_grad_(True)
+    for _ in range(300):
+        labiodental_loss(logits, known, classes).backward()
+        with torch.no_grad():
+            logits -= 3 * logits.grad
+        logits.grad = None
+    probability = logits.detach().softmax(1)
+    tucked = probability[:, LABIODENTAL]
+    assert tucked[classes == LABIODENTAL].min() > 0.8 and tucked[classes != LABIODENTAL].max() < 0.2
+    others = [number for number in range(len(CLASSES)) if number != LABIODENTAL]
+    shares = probability[:, others] / probability[:, others].sum(1, keepdim=True)
+    torch.testing.assert_close(shares, known[:, others].softmax(1), rtol=0, atol=0.1)
+
+
+def test_where_a_tuck_begins_and_ends_nothing_is_taught():
+    f, a, s = LABIODENTAL, CLASS_OF["a"], CLASS_OF["s"]
+    classes = torch.tensor([[a, a, s, f, f, f, f, a, a]])
+    assert without_edges(classes).tolist() == [[a, a, IGNORED, IGNORED, f, f, IGNORED, IGNORED, a]]
+    assert without_edges(torch.tensor([[a, s, s]])).tolist() == [[a, s, s]]
+
+
 def test_recordings_are_aligned_by_the_words_beside_them(tmp_path, monkeypatch):
     # a stand-in for pocketsphinx, which hears "up" in every sound
     def phone(name, start, duration):
@@ -157,6 +182,24 @@ def test_a_training_writes_what_the_engine_opens(tmp_path, monkeypatch, with_mou
     card = json.loads(read_metadata(result.closures)["card"])
     assert json.loads(card["mouth"] if with_mouth else '{"data": "mine"}') == {"data": "mine"}
     assert (card["closures"] if with_mouth else card)["steps"] == 1
+
+
+def test_a_network_is_taught_further_from_a_file_that_holds_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "POOL", 4)
+    monkeypatch.setattr(stage, "make_corpus", lambda *_: [])
+    monkeypatch.setattr(stage, "load_corpus", lambda _: [toy_clip(0)])
+    base, given = ClosureNet(4).eval(), tmp_path / "before" / "closures.safetensors"
+    given.parent.mkdir()
+    save_closures(base, given, {"data": "before"})
+    trainer = ClosureTrainer(steps=1, batch=1, learning_rate=1e-6, ema_decay=0, seed=1)
+    settings = ClosureTraining(tmp_path / "c.safetensors", tmp_path, base=given, trainer=trainer)
+    result = load_mouth(stage.train_closures(settings).closures).closures
+    torch.testing.assert_close(result.leave.weight, base.leave.weight, rtol=0, atol=1e-3)  # goes on from there
+    card = json.loads(read_metadata(settings.out)["card"])
+    assert (card["width"], json.loads(card["base"])) == (4, {"data": "before"})
+    save_mouth(MouthNet(8), given, {})
+    with pytest.raises(InputError, match="holds no closure network"):
+        stage.train_closures(settings)
 
 
 @pytest.mark.parametrize(
