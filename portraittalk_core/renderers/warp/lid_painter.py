@@ -23,8 +23,10 @@ from .sampler import Sampler
 
 EYES = (RIGHT_EYE, LEFT_EYE)
 LEAST_SHUT, WHOLE_SHUT = 0.02, 0.12  # of a lid's way: where painting begins, and where it hides all beneath
+FLAT = 0.5  # of a lid's way: where no crease is left above it
 # of an eye's width
 LASHES, MARGIN = 0.10, 0.012  # of the strip that moves with the lid's edge, above it and below it
+CREASE_FROM = 0.12  # above an open lid's edge: where lashes end, and a crease may be
 OVERLAP = 0.06  # how far a shut lid reaches over the lower one's edge
 HANG = 0.10  # how far the lashes of a shut eye hang down
 ENDS = 0.55  # aside of an eye's middle: where half of what is painted of lashes and shadows is left
@@ -117,7 +119,8 @@ class LidPainter:
         ends = 1 - soft_steps(aside - ENDS * width, 2 * (REACH_ASIDE - ENDS) * width)
         colour, cover = skin.colours(u, v, above, width)
         softness = np.float32(1.3) + np.maximum(aside - np.float32(CORNER_FROM * width), 0)
-        cover *= soft_steps(above / softness, 1.0) * begun
+        creased = soft_steps(top - v - np.float32(CREASE_FROM * width), 0.08 * width)
+        cover *= soft_steps(above / softness, 1.0) * (begun + (min(1.0, shut / FLAT) - begun) * creased)
         eyeball = np.exp(np.minimum(above, 0) * np.float32(1 / (SHADE_REACH * width)))
         out *= 1 - 0.3 * eyeball * ends * ((above < 0) & (bottom > v))
         out += (colour * _light(aside, v, top, lid, width) - out) * cover
