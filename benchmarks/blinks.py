@@ -117,7 +117,7 @@ def _psnr(picture: Tensor, real: Tensor, points: Tensor) -> float:
     for chains in EYES:
         eye = Aperture.of(points[:, :2], chains)
         x, y = eye.origin.tolist()
-        rows = slice(int(y - ABOVE * eye.width), int(y + BELOW * eye.width))
-        columns = slice(int(x - ASIDE * eye.width), int(x + ASIDE * eye.width))
+        rows = slice(max(0, int(y - ABOVE * eye.width)), max(1, int(y + BELOW * eye.width)))
+        columns = slice(max(0, int(x - ASIDE * eye.width)), max(1, int(x + ASIDE * eye.width)))
         errors.append((picture[rows, columns].float() - real[rows, columns].float()).square().mean())
     return float(-10 * torch.log10(torch.stack(errors).mean().clamp(min=1e-3) / 255**2))

@@ -62,6 +62,15 @@ class Aperture:
         above, below = (tuple(torch.from_numpy(row) for row in edge) for edge in edges)
         return Aperture(torch.from_numpy(origin), torch.from_numpy(along), width, above, below, gap)
 
+    @property
+    def across(self) -> Tensor:
+        """(2,) unit vector from the upper edge to the lower one, at a right angle to `along`."""
+        return torch.stack([-self.along[1], self.along[0]])
+
+    def pixels_of(self, u: Tensor, v: Tensor) -> Tensor:
+        """(..., 2) picture positions of (u, v), as `axes_of` tells them."""
+        return self.origin + u[..., None] * self.along + v[..., None] * self.across
+
     def axes_of(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(u, v) of (..., 2) picture positions."""
         return _to_axes(pixels - self.origin, self.along)

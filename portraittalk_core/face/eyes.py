@@ -33,8 +33,7 @@ def lids_fit(picture: Tensor, points_px: Tensor) -> bool:
     skin_level = float(skin @ light) + 1.0
     shares = []
     for eye, (upper, lower) in zip(eyes, (RIGHT_EYE, LEFT_EYE), strict=True):
-        down = torch.stack([-eye.along[1], eye.along[0]])
-        reach = AWAY * max(eye.gap, 0.25 * eye.width) * down
+        reach = AWAY * max(eye.gap, 0.25 * eye.width) * eye.across
         aside = ASIDE * eye.width * eye.along
         above, below = points[list(upper[2:-2])] - reach, points[list(lower[2:-2])] + reach
         corners = torch.stack([points[upper[0]] - aside, points[upper[-1]] + aside])

@@ -24,9 +24,14 @@ CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 CHEEK_QUANTILE = 0.7  # of the cheeks' colours, against shadows
 
 
+def skin_colour(cheeks: Tensor) -> Tensor:
+    """(3,) colour 0..1 of skin in the light, of (N, 3) colours on the cheeks."""
+    return cheeks.quantile(CHEEK_QUANTILE, 0)
+
+
 def skin_light(cheeks: Tensor) -> Tensor:
     """Brightness 0..1 of skin, of (N, 3) colours 0..1 on the cheeks."""
-    return cheeks.quantile(CHEEK_QUANTILE, 0).mean().clamp(0.15, 0.95)
+    return skin_colour(cheeks).mean().clamp(0.15, 0.95)
 
 
 def inside_colours(picture: Tensor, points_px: Tensor) -> Tensor | None:
@@ -46,8 +51,7 @@ def inside_colours(picture: Tensor, points_px: Tensor) -> Tensor | None:
     top, bottom = mouth.edge_heights(u)
     open_enough = bottom - top > LEAST_GAP * mouth.width
     v = torch.lerp(top[:, None], bottom[:, None], torch.linspace(INSET, 1 - INSET, ROWS))
-    across = torch.stack([-mouth.along[1], mouth.along[0]])
-    places = (mouth.origin + u[:, None, None] * mouth.along + v[..., None] * across)[open_enough].flatten(0, 1)
+    places = mouth.pixels_of(u[:, None], v)[open_enough].flatten(0, 1)
     if len(places) < LEAST_PLACES:
         return None
     colours = _colours(picture, places)
@@ -70,7 +74,7 @@ def film_colours(found: Sequence[Tensor | None]) -> Tensor | None:
         return None
     rows = torch.stack(known)
     light = rows[:, 0].mean(1)
-    teeth = rows[light >= light.quantile(SHOWS_TEETH), 0] if len(rows) < 2**24 else rows[:, 0]
+    teeth = rows[light >= light.quantile(SHOWS_TEETH), 0]
     return torch.stack([teeth.median(0).values, rows[:, 1].median(0).values])
 
 

@@ -129,7 +129,7 @@ def dub_track(
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
         faces = _SceneFaces(driving, scenes)
-        mouths = _carried_mouths(faces, driving, scenes, engine.spans(fitted, faces.first, mouth_only, on_progress))
+        mouths = _carried_mouths(faces, engine.spans(fitted, faces.first, mouth_only, on_progress))
     weights, points = presence(driving.valid, scenes, driving.fps), mapped_tensor(*driving.points.shape)
     start = 0
     for mouth in mouths:
@@ -160,15 +160,13 @@ def _keep_slow(points: Tensor, weights: Tensor, faces: _SceneFaces) -> None:
         release_memory()
 
 
-def _carried_mouths(
-    faces: _SceneFaces, driving: LandmarkTrack, scenes: Tensor, spoken_spans: Iterator[LandmarkTrack]
-) -> Iterator[LandmarkTrack]:
+def _carried_mouths(faces: _SceneFaces, spoken_spans: Iterator[LandmarkTrack]) -> Iterator[LandmarkTrack]:
     """Spans of the film's face with the mouth of its face at rest, which the engine lets speak."""
     start = 0
     for spoken in spoken_spans:
-        for begin, end in _within_scenes(scenes, start, start + len(spoken)):
+        for begin, end in _within_scenes(faces.scenes, start, start + len(spoken)):
             speaking = faces.speaking(spoken.slice(begin - start, end - start), begin)
-            yield with_mouth(driving.slice(begin, end), speaking, *faces.at_rest(int(scenes[begin])))
+            yield with_mouth(faces.driving.slice(begin, end), speaking, *faces.at_rest(int(faces.scenes[begin])))
         start += len(spoken)
 
 

@@ -8,18 +8,16 @@ Shapes: T frames, H handles on the mouth.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .rig import SkinInterpolator
+from .smoothing import gaussian_kernel
 
 # right corner, middles of both lips, left corner
 HANDLES = ((61,), (0, 37, 267, 13, 82, 312, 14, 87, 317, 17), (291,))
 SLOW_S = 0.4  # standard deviation of the Gaussian that tells slow from fast
-REACH = 3.0  # standard deviations after which it is cut off
 
 
 def handles_of(points: Tensor) -> Tensor:
@@ -53,9 +51,8 @@ def slow_part(values: Tensor, known: Tensor, fps: float) -> Tensor:
     Returns:
         (T, C); 0 where no frame near is known.
     """
-    deviation = SLOW_S * fps
-    reach = max(1, math.ceil(REACH * deviation))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation) ** 2).to(values)
+    kernel = gaussian_kernel(SLOW_S * fps)
+    reach = len(kernel) // 2
     shares = known[:, None].to(values)
     series = torch.cat([values * shares, shares], 1).T[:, None]  # (C + 1, 1, T)
     sums = F.conv1d(F.pad(series, (reach, reach)), kernel[None, None])[:, 0].T

@@ -100,11 +100,18 @@ def _smoothing_factor(cutoff_hz: float | np.ndarray, rate: float) -> float | np.
 
 def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
     """(T,) convolved with a Gaussian of `sigma` frames; the ends are padded by repetition."""
+    kernel = gaussian_kernel(sigma)
+    reach = len(kernel) // 2
+    padded = F.pad(signal[None, None].float(), (reach, reach), mode="replicate")
+    return F.conv1d(padded, kernel[None, None])[0, 0]
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """(2 R + 1,) weights of a Gaussian of `sigma` frames, which sum to 1; R is three times sigma, rounded up."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)
-    padded = F.pad(signal[None, None].float(), (reach, reach), mode="replicate")
-    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[0, 0]
+    return kernel / kernel.sum()
 
 
 def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:

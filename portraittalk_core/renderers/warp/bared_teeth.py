@@ -27,7 +27,7 @@ def teeth_on_lip(sample: Sampler, points_px: Tensor, mouth: Aperture) -> Tensor:
         mouth: of them.
     """
     outer, inner = (points_px[list(topo.UPPER_LIP_RINGS[ring][1:-1])] for ring in (0, 3))
-    up = torch.stack([mouth.along[1], -mouth.along[0]])
+    up = -mouth.across
     steps = torch.linspace(0, HIGHEST, STEPS) * mouth.width
     light, saturation = _light_of(sample(inner[:, None] + steps[:, None] * up))  # (9, STEPS)
     share = torch.tensor(OF_LIP)[:, None]

@@ -42,10 +42,8 @@ OPEN = 0.06  # gap over width of a mouth from which it counts as open
 LIGHT_S = 0.4  # time constant with which the mouth's colours follow the film's light
 TEETH_LIGHT = 0.9  # of the light of a film's lightest teeth
 LEAST_LIGHT = 0.75  # of a portrait's teeth: darker ones look ill
-TONGUE_LIGHT, TEETH_SEEN = (
-    0.75,
-    0.3,
-)  # of the skin's: what is no lighter may be a tongue; from so much more on it is teeth
+TONGUE_LIGHT = 0.75  # of the skin's: what is no lighter may be a tongue
+TEETH_SEEN = 0.3  # of the skin's light: what is so much lighter than that is teeth
 OWN_HUE = 0.7  # of the teeth's hue that is the film's: gleams are white
 CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
@@ -261,7 +259,7 @@ def _parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
     if parted == 0 or box is None:
         return filmed
     cut = on_lip_edges(_sampler(picture, box), filmed)
-    down = torch.stack([-mouth.along[1], mouth.along[0]])
+    down = mouth.across
     for chain, outward in ((MOUTH[0], -down), (MOUTH[1], down)):
         inner = list(chain[1:-1])
         rim = LIP_RIM * mouth.width

@@ -102,8 +102,7 @@ class LidSkin:
 
 def _seen(eye: Aperture, colours_at: Sampler, u: Tensor, v: Tensor) -> Tensor:
     """(H, N, 3) the portrait's colours 0..255 at `u` (N,) along an eye and `v` (H, N) across it, pixels."""
-    across = torch.stack([-eye.along[1], eye.along[0]])
-    return colours_at(eye.origin + u[:, None] * eye.along + v[..., None] * across)
+    return colours_at(eye.pixels_of(u, v))
 
 
 def _on_map(u: Tensor, v: Tensor, width: float) -> Tensor:

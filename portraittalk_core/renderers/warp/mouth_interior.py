@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...face.aperture import Array, soft_steps
+from ...face.mouth_colours import skin_colour, skin_light
 from .teeth import BELOW, sample_teeth
 
 # where things lie
@@ -74,8 +75,7 @@ def make_palette(lips: Tensor, skin: Tensor, flat: bool = False) -> MouthPalette
         skin: (M, 3) pixels on the cheeks, 0..1.
         flat: whether the face is drawn in flat colours: teeth are white then, and the darkness is of the lips' colour.
     """
-    lip, face = lips.median(0).values, skin.quantile(0.7, 0)
-    light = face.mean().clamp(0.15, 0.95)
+    lip, face, light = lips.median(0).values, skin_colour(skin), skin_light(skin)
     if flat:
         # a drawn lip may be but a line, or one lip alone, with skin on both sides
         dark, red = (lips[order.argsort()[: 1 + len(lips) // 5]].median(0).values

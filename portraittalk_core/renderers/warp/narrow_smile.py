@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture
-from .open_mouth import LEAST_RIM_PX, RIM, to_picture
+from .open_mouth import LEAST_RIM_PX, RIM
 from .sampler import Sampler
 
 # all lengths are of the mouth's width
@@ -41,7 +41,7 @@ def lips_around_teeth(sample: Sampler, points_px: Tensor) -> Tensor | None:
     height = _teeth_height(sample, mouth)
     if height is None:
         return None
-    down = torch.stack([-mouth.along[1], mouth.along[0]])
+    down = mouth.across
     rim = max(RIM * mouth.width, LEAST_RIM_PX)
     moved = points_px.clone()
     columns = slice(1, -1)
@@ -60,7 +60,7 @@ def _teeth_height(sample: Sampler, mouth: Aperture) -> float | None:
     u = torch.linspace(-ASIDE, ASIDE, COLUMNS) * width
     steps = torch.linspace(-ABOVE, BELOW, STEPS)
     v = (sum(mouth.edge_heights(u)) / 2)[:, None] + steps * width
-    colours = sample(to_picture(mouth, u[:, None].expand_as(v), v))  # (COLUMNS, STEPS, 3)
+    colours = sample(mouth.pixels_of(u[:, None], v))  # (COLUMNS, STEPS, 3)
     light = colours.mean(-1)
     lip = colours[:, steps < UPPER_LIP_TO].median(1).values
     lip_light = lip.mean(-1)

@@ -77,7 +77,7 @@ class OpenMouth:
         rides = np.maximum(np.minimum(rides, lowest[lower]), highest[lower])
         at = np.concatenate([upper, lower])
         places = torch.from_numpy(u[at]), torch.from_numpy(np.concatenate([stands, rides]))
-        sampled = sample(to_picture(mouth, *places)).numpy().T
+        sampled = sample(mouth.pixels_of(*places)).numpy().T
         result[:, upper] = sampled[:, : len(upper)] * (within * (1 - below))[upper]
         result[:, lower] += sampled[:, len(upper) :] * (within * below)[lower]
         rest = 1 - within * (1 if self.shows_below else 1 - below)
@@ -108,7 +108,7 @@ def look_into(sample: Sampler, points_px: Tensor) -> OpenMouth:
     top, bottom = mouth.edge_heights(u)
     share = (torch.arange(HEIGHTS) + 0.5) / HEIGHTS
     v = top[:, None] + share * (bottom - top)[:, None]
-    brightness = sample(to_picture(mouth, u[:, None].expand_as(v), v)).mean(-1)  # (COLUMNS, HEIGHTS)
+    brightness = sample(mouth.pixels_of(u[:, None], v)).mean(-1)  # (COLUMNS, HEIGHTS)
     is_tooth = _teeth(brightness)
     # the first run of bright pixels from above, over small dark gaps, such as a lip's shadow
     ends = torch.stack([_end_of_first_run(column) for column in is_tooth])
@@ -127,7 +127,6 @@ def look_into(sample: Sampler, points_px: Tensor) -> OpenMouth:
 def on_lip_edges(sample: Sampler, points_px: Tensor) -> Tensor:
     """(478, 2) landmarks with the inner lips on the edges that the picture shows, their other rings in proportion."""
     mouth = Aperture.of(points_px, MOUTH)
-    down = torch.stack([-mouth.along[1], mouth.along[0]])
     columns = slice(1, -1)
     rings = {
         side: torch.stack([points_px[list(ring[columns])] for ring in lip])  # (4, 9, 2) outer to inner
@@ -136,7 +135,7 @@ def on_lip_edges(sample: Sampler, points_px: Tensor) -> Tensor:
     middles = (rings[1.0][3] + rings[-1.0][3]) / 2
     moved = points_px.clone()
     for side, lip in ((1.0, topo.UPPER_LIP_RINGS), (-1.0, topo.LOWER_LIP_RINGS)):
-        into = side * down  # from the lip into the mouth
+        into = side * mouth.across  # from the lip into the mouth
         outer, inner = rings[side][0], rings[side][3]
         thickness = ((inner - outer) @ into).clamp(min=1.0)
         depth = ((middles - inner) @ into).clamp(min=0)  # half of the gap
@@ -210,9 +209,3 @@ def _with_neighbours(colours: Tensor) -> Tensor:
     """(9, 3·N, 3): the exemplars of each column and of the two beside it."""
     padded = torch.cat([colours[:1], colours, colours[-1:]])
     return torch.cat([padded[:-2], padded[1:-1], padded[2:]], 1)
-
-
-def to_picture(mouth: Aperture, u: Tensor, v: Tensor) -> Tensor:
-    """(…, 2) picture positions of a mouth's axes."""
-    across = torch.stack([-mouth.along[1], mouth.along[0]])
-    return mouth.origin + u[..., None] * mouth.along + v[..., None] * across

@@ -18,6 +18,7 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_axes, pixel_box, soft_steps
 from ...face.flat_colours import is_flat
+from ...face.mouth_colours import CHEEKS
 from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
 from .composite import Composite
@@ -45,7 +46,6 @@ LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their textur
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
 BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
-CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
 
 @dataclass(frozen=True)
@@ -340,10 +340,9 @@ def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
     A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
     """
     onto = LIP_RIM * mouth.gap / SHOWS_TEETH
-    across = torch.stack([-mouth.along[1], mouth.along[0]])
     moved = source.clone()
-    moved[list(MOUTH[0][1:-1])] -= onto * across
-    moved[list(MOUTH[1][1:-1])] += onto * across
+    moved[list(MOUTH[0][1:-1])] -= onto * mouth.across
+    moved[list(MOUTH[1][1:-1])] += onto * mouth.across
     return moved
 
 
