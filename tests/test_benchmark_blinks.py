@@ -36,3 +36,9 @@ def test_only_what_is_around_the_eyes_counts():
     elsewhere[int(POINTS[1, 1]) :] = 0  # from the nose down
     assert _psnr(elsewhere, real, POINTS) > 70
     assert _psnr(real + 5, real, POINTS) == pytest.approx(20 * torch.log10(torch.tensor(255 / 5)).item(), abs=0.01)
+
+
+def test_an_eye_at_the_edge_of_the_picture_is_compared_as_far_as_it_shows():
+    real = torch.full((SIDE, SIDE, 3), 100, dtype=torch.uint8)
+    at_edge = POINTS - torch.tensor([float(POINTS[:, 0].min()), float(POINTS[159, 1]), 0.0])  # eyes at the top
+    assert _psnr(real + 5, real, at_edge) == pytest.approx(20 * torch.log10(torch.tensor(255 / 5)).item(), abs=0.01)

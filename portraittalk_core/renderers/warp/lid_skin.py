@@ -22,8 +22,8 @@ PLACES, HEIGHTS = 24, 6  # along an eye, at which colours are looked for, and on
 # of an eye's width
 ABOVE, BELOW = (0.10, 0.26), (0.12, 0.30)  # from its edges: where a lid's colour is looked for
 MAP_ASIDE, MAP_HIGH, MAP_STEP = 0.75, 0.7, 0.025  # half the sides of the map of a lid, and its step
-REACH_ASIDE, REACH_ABOVE, REACH_BELOW = 0.7, 0.30, 0.18  # what an open eye, its crease and its lashes may cover:
-# from its middle, and beyond its edges
+# what an open eye, its crease and its lashes may cover: from its middle, and beyond its edges
+REACH_ASIDE, REACH_ABOVE, REACH_BELOW = 0.7, 0.30, 0.18
 NEAR = 0.15  # from an eye's edge: all is lashes or crease; less of a narrow eye
 EDGE = 0.3  # of that reach, over which the lid goes over into the skin around it
 FILLED = 0.9  # of that reach, that is filled from beyond

@@ -28,3 +28,14 @@ def test_an_edge_that_folds_back_at_a_corner_has_no_spike():
         points[list(chain)] = torch.stack([u, v], 1)
     upper, lower = Aperture.of(points, MOUTH).edge_heights(torch.linspace(-60, 60, 500))
     assert float(upper.min()) > -20 - 1 and float(lower.max()) < 25 + 1
+
+
+def test_places_in_the_picture_and_on_the_axes_are_the_same_places():
+    mouth = Aperture.of(canonical_face()[:, :2] @ torch.tensor([[0.8, 0.6], [-0.6, 0.8]]) * 100, MOUTH)  # tilted
+    u, v = torch.linspace(-40, 40, 5), torch.linspace(-9, 9, 12).view(4, 3, 1)
+    for found, expected in zip(
+        mouth.axes_of(mouth.pixels_of(u, v)), (u.expand(4, 3, 5), v.expand(4, 3, 5)), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    below = mouth.pixels_of(torch.tensor(0.0), torch.tensor(5.0)) - mouth.origin
+    assert float(below @ mouth.across) > 4.99 and abs(float(below @ mouth.along)) < 1e-4
