@@ -20,6 +20,7 @@ from .widgets import face_index_widget, widget
 
 PRECISIONS = ["auto", "fp32", "fp16", "bf16"]
 AUTO = "auto"
+REFERENCE_INPUTS = {"references": "num_references", "lip_references": "num_lip_references"}  # by the option's name
 
 
 class LoadLipRenderer(io.ComfyNode):
@@ -56,11 +57,13 @@ class LoadLipRenderer(io.ComfyNode):
     @classmethod
     def execute(cls, renderer, **more) -> io.NodeOutput:
         """Read the networks and put them under ComfyUI's memory management."""
+        from .bindings.input_names import inputs_named
         from .bindings.lips import open_networks
 
         family, values = chosen("renderer", renderer, more)
         files = _files(renderer, more)
-        opened = open_networks(files.pop("path"), family, values.get("precision", AUTO), **files)
+        with inputs_named(lips_file="file", speech_encoder="encoder"):
+            opened = open_networks(files.pop("path"), family, values.get("precision", AUTO), **files)
         return io.NodeOutput(opened, opened.name)
 
 
@@ -136,11 +139,13 @@ class SelectReferences(io.ComfyNode):
     @classmethod
     def execute(cls, film, face_index, landmarks=None, face_at=None, indices="", **numbers) -> io.NodeOutput:
         """Track the face, choose the frames, and show them."""
+        from .bindings.input_names import inputs_named
         from .bindings.lip_select import selected
 
-        counts = {"references": numbers["num_references"], "lip_references": numbers["num_lip_references"]}
-        options = LipPaintOptions(**counts, reference_frames=indices.strip() or None)
-        references, sheet = selected(film, landmarks, (face_index, face_at), options)
+        counts = {option: numbers[name] for option, name in REFERENCE_INPUTS.items()}
+        with inputs_named(**REFERENCE_INPUTS, reference_frames="indices"):
+            options = LipPaintOptions(**counts, reference_frames=indices.strip() or None)
+            references, sheet = selected(film, landmarks, (face_index, face_at), options)
         image = convert.to_image([sheet])
         return io.NodeOutput(references, image, references.indices, ui=ui.PreviewImage(image, cls=cls))
 
@@ -158,12 +163,12 @@ def reference_widgets(weights_own: int | None = None, **changes: object) -> list
     told = "" if weights_own is None else f"; {weights_own}: as many as the weights are made for"
     return [
         widget(
-            LipPaintOptions, "references", id="num_references", default=default["references"], **low, **changes,
+            LipPaintOptions, "references", id=REFERENCE_INPUTS["references"], default=default["references"], **low, **changes,
             tooltip="Pictures of the film's own face that guide the painting; 0 takes a fifth of its frames, 1 to "
             f"25{told}.",
         ),
         widget(
-            LipPaintOptions, "lip_references", id="num_lip_references", default=default["lip_references"], **low,
+            LipPaintOptions, "lip_references", id=REFERENCE_INPUTS["lip_references"], default=default["lip_references"], **low,
             **changes,
             tooltip=f"Pictures of the film's own lips that guide it; only the renderer lips looks at them{told}.",
         ),

@@ -126,7 +126,7 @@ def test_a_command_that_was_stopped_goes_on(place, tmp_path, monkeypatch, capsys
         (["--lips-file", "iplap.safetensors"], "is IP-LAP's renderer_checkpoint.pth, not a file of `portraittalk"),
         (
             ["--renderer", "iplap", "--lips-file", "iplap.safetensors", "--reference-frames", "0,99"],
-            "--reference-frames names frame 99, but film.mp4 has only 10 frames",
+            "--reference-frames names frame 99, but film.mp4 has frames 0 to 9",
         ),
         (
             ["--renderer", "iplap", "--lips-file", "iplap.safetensors", "--reference-frames", "5"],
