@@ -163,12 +163,12 @@ def reference_widgets(weights_own: int | None = None, **changes: object) -> list
     told = "" if weights_own is None else f"; {weights_own}: as many as the weights are made for"
     return [
         widget(
-            LipPaintOptions, "references", id=REFERENCE_INPUTS["references"], default=default["references"], **low, **changes,
+            LipPaintOptions, "references", id="num_references", default=default["references"], **low, **changes,
             tooltip="Pictures of the film's own face that guide the painting; 0 takes a fifth of its frames, 1 to "
             f"25{told}.",
         ),
         widget(
-            LipPaintOptions, "lip_references", id=REFERENCE_INPUTS["lip_references"], default=default["lip_references"], **low,
+            LipPaintOptions, "lip_references", id="num_lip_references", default=default["lip_references"], **low,
             **changes,
             tooltip=f"Pictures of the film's own lips that guide it; only the renderer lips looks at them{told}.",
         ),
