@@ -20,8 +20,8 @@ PLAYED = (
 )
 # nodes that show a picture beside their video
 BESIDE = (
-    "app.graph._nodes.filter(n => n.videoContainer && (n.imgs?.length || n.widgets.some(w => w.name.startsWith('$$c'))))"
-    ".map(n => n.type)"
+    "app.graph._nodes.filter(n => n.videoContainer)"
+    ".filter(n => n.imgs?.length || n.widgets.some(w => w.name.startsWith('$$c'))).map(n => n.type)"
 )
 REACH = "Math.max(...app.graph._nodes.map(n => n.getBounding()).map(b => b[0] + b[2]))"
 
