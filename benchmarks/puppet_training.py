@@ -6,7 +6,6 @@ import argparse
 import copy
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from toy_faces import FixedTexts, PatchCodec
+from toy_puppet import draw_puppet, landmarks, motion, puppet_clip
 
 from portraittalk_core.diffusion.motion_modules import new_motion_modules
 from portraittalk_core.diffusion.schedule import schedule_sigmas
@@ -27,11 +28,6 @@ from portraittalk_core.training.identitynet.stage import FrozenParts, IdentitySt
 from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.loop.frozen import Texts
 from portraittalk_core.training.loop.trainer import train_stage
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from toy_faces import FixedTexts, PatchCodec  # noqa: E402
-from toy_puppet import draw_puppet, landmarks, motion, puppet_clip  # noqa: E402
 
 BETAS = "scaled_linear"
 WIDTHS, FRAMES, LENGTH, SIDE = (32, 64, 64, 64), 8, 24, 64
