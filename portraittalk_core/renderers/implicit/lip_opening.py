@@ -5,7 +5,7 @@ An opening is the gap between the inner lips over the distance of the mouth's co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_finite, check_shape
-from ...errors import InputError, NoFaceError
+from ...errors import InputError
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.tracking import Follower
 from ...motion.keypoint_curves import curves_of
@@ -21,8 +21,6 @@ from ...motion.keypoint_regions import ExpressionBasis
 from ...threads import one_torch_thread
 from ...types import KeypointTrack, LandmarkTrack, as_fps
 from .bridges import lip_ratio
-
-SHUT = 0.04  # an opening up to this is a shut mouth: the mesh measures .00 to .03 on shut lips
 
 
 @dataclass(frozen=True)
@@ -130,57 +128,3 @@ def asked_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis 
     if isinstance(motion, LandmarkTrack):
         return lip_ratio(motion.points_px)
     return curves_of(motion, basis).mouth
-
-
-@dataclass(frozen=True)
-class GainSweep:
-    """Mean measured opening of one motion, rendered with several gains."""
-
-    gains: tuple[float, ...]  # rising
-    opening: tuple[float, ...]  # mean over all frames with a face
-
-    @property
-    def is_strictly_rising(self) -> bool:
-        """Whether every larger gain opens the mouth further."""
-        return all(second > first for first, second in zip(self.opening, self.opening[1:], strict=False))
-
-    @property
-    def shuts_at_zero(self) -> bool:
-        """Whether gain 0 keeps the mouth shut.
-
-        Raises:
-            InputError: gain 0 was not rendered.
-        """
-        if 0 not in self.gains:
-            raise InputError(f"gain 0 was not rendered, only {', '.join(f'{gain:g}' for gain in self.gains)}.")
-        return self.opening[self.gains.index(0)] <= SHUT
-
-
-def gain_sweep(
-    render: Callable[[float], Iterable[Tensor]], gains: Sequence[float], mesh: MeshBackend, fps: Fraction
-) -> GainSweep:
-    """Render one motion with several gains and measure each.
-
-    Args:
-        render: from a gain, such as alpha, to the (H, W, 3) uint8 pictures.
-        gains: at least two, in any order.
-        mesh: an open back end.
-        fps: frames per second of the pictures.
-
-    Raises:
-        InputError: fewer than two different gains.
-        NoFaceError: with one of them no frame shows a face.
-    """
-    ordered = tuple(sorted({float(gain) for gain in gains}))
-    if len(ordered) < 2:
-        raise InputError(f"at least two different gains are needed, not {', '.join(map(str, gains)) or 'none'}.")
-    means = []
-    for gain in ordered:
-        meter = OpeningMeter(mesh, fps)
-        for picture in render(gain):
-            meter.see(picture)
-        measured = meter.measured[~meter.measured.isnan()]
-        if not len(measured):
-            raise NoFaceError(f"with gain {gain:g} no rendered frame shows a face, so its mouth cannot be measured.")
-        means.append(float(measured.mean()))
-    return GainSweep(ordered, tuple(means))
