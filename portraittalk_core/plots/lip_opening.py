@@ -32,10 +32,10 @@ def plot_opening(opening: LipOpening, title: str = "") -> Tensor:
     figure = new_figure(4.2)
     over_time, against = figure.subplots(1, 2, gridspec_kw={"width_ratios": [2.6, 1]})
     times = np.arange(len(opening)) / float(opening.fps)
-    draw_curves(over_time, times, {"asked": opening.asked, "measured": opening.measured}, UNIT)
-    shade_frames(over_time, times, (~opening.seen).numpy())
+    draw_curves(over_time, times, {"asked": opening.target, "measured": opening.measured}, UNIT)
+    shade_frames(over_time, times, (~opening.detected).numpy())
     finish_rows([over_time], len(opening) / float(opening.fps))
-    target, measured = opening.asked[opening.seen].numpy(), opening.measured[opening.seen].numpy()
+    target, measured = opening.target[opening.detected].numpy(), opening.measured[opening.detected].numpy()
     against.plot(target, measured, "o", ms=2.6, color=COLOURS[1], alpha=0.6)
     slope, offset = opening.line
     if np.isfinite(slope):

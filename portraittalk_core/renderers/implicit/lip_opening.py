@@ -27,27 +27,27 @@ from .bridges import lip_ratio
 class LipOpening:
     """Asked and measured opening of T frames."""
 
-    asked: Tensor  # (T,) float32
+    target: Tensor  # (T,) float32
     measured: Tensor  # (T,) float32; NaN where no face was found
     fps: Fraction
 
     def __post_init__(self) -> None:
-        check_finite(check_shape(self.asked, "T", "the asked opening"), "the asked opening")
-        check_shape(self.measured, f"{len(self.asked)}", "the measured opening")
+        check_finite(check_shape(self.target, "T", "the asked opening"), "the asked opening")
+        check_shape(self.measured, f"{len(self.target)}", "the measured opening")
         object.__setattr__(self, "fps", as_fps(self.fps))
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.target)
 
     @property
-    def seen(self) -> Tensor:
+    def detected(self) -> Tensor:
         """(T,) bool: whether there is a measured value."""
         return ~self.measured.isnan()
 
     @property
     def correlation(self) -> float:
         """Pearson's r of asked and measured; NaN where one of them does not change."""
-        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        target, measured = (part[self.detected].double() for part in (self.target, self.measured))
         if len(target) < 2 or not target.std() > 0 or not measured.std() > 0:
             return float("nan")
         return float(torch.corrcoef(torch.stack([target, measured]))[0, 1])
@@ -55,7 +55,7 @@ class LipOpening:
     @property
     def line(self) -> tuple[float, float]:
         """Slope and offset of the measured opening over the asked one, by least squares; NaN where nothing changes."""
-        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        target, measured = (part[self.detected].double() for part in (self.target, self.measured))
         spread = (target - target.mean()).square().sum() if len(target) else torch.zeros(())
         if not spread > 0:
             return float("nan"), float("nan")
@@ -64,7 +64,7 @@ class LipOpening:
 
     def summary(self) -> dict[str, float | int | None]:
         """Numbers for a report: means, mean distance, correlation, slope, offset and frames without a face."""
-        target, measured = self.asked[self.seen], self.measured[self.seen]
+        target, measured = self.target[self.detected], self.measured[self.detected]
         slope, offset = self.line
         numbers = {
             "mean_asked": float(target.mean()),
@@ -75,7 +75,7 @@ class LipOpening:
             "offset": offset,
         }
         rounded = {name: None if number != number else round(number, 4) for name, number in numbers.items()}  # noqa: PLR0124 - NaN
-        return rounded | {"num_frames": len(self), "num_faceless": int((~self.seen).sum())}
+        return rounded | {"num_frames": len(self), "num_faceless": int((~self.detected).sum())}
 
 
 class OpeningMeter:
@@ -107,19 +107,19 @@ class OpeningMeter:
         """(T,) opening of every picture so far; NaN where no face was found."""
         return torch.tensor(self._found)
 
-    def against(self, asked: Tensor) -> LipOpening:
+    def against(self, target: Tensor) -> LipOpening:
         """Asked (T or more,) and measured opening.
 
         Raises:
             InputError: fewer are asked than pictures were seen, or none was seen.
         """
         count = len(self._found)
-        if not 0 < count <= len(asked):
-            raise InputError(f"{count} pictures were measured, but the opening of {len(asked)} frames was asked for.")
-        return LipOpening(asked[:count].float(), self.measured, self.fps)
+        if not 0 < count <= len(target):
+            raise InputError(f"{count} pictures were measured, but the opening of {len(target)} frames was asked for.")
+        return LipOpening(target[:count].float(), self.measured, self.fps)
 
 
-def asked_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis | None = None) -> Tensor:
+def target_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis | None = None) -> Tensor:
     """(T,) opening that a motion asks for.
 
     Of keypoints it counts from their most closed frames. For a layout whose directions are unknown and without a

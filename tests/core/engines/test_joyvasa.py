@@ -128,7 +128,7 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.clean = clean
 
-    def heard(self, sound):
+    def audio_attention(self, audio):
         return []
 
     def forward(self, motion, heard, step):

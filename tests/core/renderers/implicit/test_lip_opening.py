@@ -26,7 +26,7 @@ from portraittalk_core.renderers.implicit.bridges import keypoints_of_landmarks,
 from portraittalk_core.renderers.implicit.lip_opening import (
     LipOpening,
     OpeningMeter,
-    asked_opening,
+    target_opening,
 )
 from portraittalk_core.renderers.implicit.options import KeypointRenderOptions
 from portraittalk_core.renderers.implicit.renderer import ImplicitRenderer
@@ -44,13 +44,13 @@ def opening(num_frames: int = 30, noise: float = 0.02) -> LipOpening:
 
 def test_numbers_are_numpys():
     measured = opening()
-    r = np.corrcoef(measured.asked, measured.measured)[0, 1]
-    slope, offset = np.polyfit(measured.asked, measured.measured, 1)
+    r = np.corrcoef(measured.target, measured.measured)[0, 1]
+    slope, offset = np.polyfit(measured.target, measured.measured, 1)
     assert measured.correlation == pytest.approx(r, abs=1e-6)
     assert measured.line == pytest.approx((slope, offset), abs=1e-5)
     told = measured.summary()
     assert told["correlation"] == round(r, 4) and told["slope"] == pytest.approx(slope, abs=1e-4)
-    distance = np.abs(measured.asked.numpy() - measured.measured.numpy()).mean()
+    distance = np.abs(measured.target.numpy() - measured.measured.numpy()).mean()
     assert told["mean_distance"] == pytest.approx(distance, abs=1e-4)
     assert told["num_frames"] == 30 and told["num_faceless"] == 0
 
@@ -59,10 +59,10 @@ def test_frames_without_a_face_do_not_count():
     whole = opening()
     values = whole.measured.clone()
     values[5:9] = math.nan
-    gappy = LipOpening(whole.asked, values, FPS)
+    gappy = LipOpening(whole.target, values, FPS)
     kept = torch.cat([torch.arange(5), torch.arange(9, 30)])
-    assert gappy.correlation == pytest.approx(LipOpening(whole.asked[kept], values[kept], FPS).correlation)
-    assert gappy.summary()["num_faceless"] == 4 and gappy.seen.sum() == 26
+    assert gappy.correlation == pytest.approx(LipOpening(whole.target[kept], values[kept], FPS).correlation)
+    assert gappy.summary()["num_faceless"] == 4 and gappy.detected.sum() == 26
 
 
 def test_a_still_mouth_has_no_correlation():
@@ -95,18 +95,18 @@ def test_meter_measures_pictures_on_their_way():
         meter.against(asked[:3])
 
 
-def test_asked_opening_of_either_kind_of_track():
+def test_target_opening_of_either_kind_of_track():
     points = canonical_face()[None].repeat(3, 1, 1) * 20 + 60
     points[:, 14, 1] += torch.tensor([0.0, 4.0, 8.0])
     landmarks = LandmarkTrack.from_px(points, 128, 128, FPS)
-    assert torch.equal(asked_opening(landmarks), lip_ratio(landmarks.points_px))
+    assert torch.equal(target_opening(landmarks), lip_ratio(landmarks.points_px))
     mouth = torch.tensor([0.0, 0.3, 0.1, 0.0])
     count = len(mouth)
     keypoints = KeypointTrack(
         mouth[:, None, None] * known_basis("liveportrait-21").parting, torch.zeros(count, 3), torch.zeros(count, 3),
         torch.ones(count), torch.ones(count, dtype=torch.bool), FPS, "liveportrait-21",
     )  # fmt: skip
-    torch.testing.assert_close(asked_opening(keypoints), mouth, atol=1e-5, rtol=0)
+    torch.testing.assert_close(target_opening(keypoints), mouth, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_plots_draw_what_was_asked_and_measured():
     whole = opening()
     values = whole.measured.clone()
     values[5:9] = math.nan
-    gappy = plot_opening(LipOpening(whole.asked, values, FPS))
+    gappy = plot_opening(LipOpening(whole.target, values, FPS))
     assert count(gappy, "#fdf1b8") > count(plain, "#fdf1b8") + 1000
     assert plot_opening(LipOpening(torch.zeros(1), torch.full((1,), math.nan), FPS)).shape == plain.shape
 
