@@ -207,12 +207,13 @@ def trained(stage: AnimateStage | IdentityStage, out: Path) -> None:
 def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
     """Latents (T, 4, 8, 8) of a held-out video, sampled chunk by chunk from its first frame."""
     batch = clips.at([(video, 0)], SIDE, previous=True)
+    length = batch.frames.shape[1]
     with stage:
         if stage.parts.motion is None:
-            return stage.draw(_frames(batch, 0, LENGTH), video, steps=steps, shared_noise=False)
+            return stage.draw(_frames(batch, 0, length), video, steps=steps, shared_noise=False)
         latents = stage.frozen.codec.encode(batch.frames[0, :1])
-        while len(latents) < LENGTH:
-            start = min(len(latents) - 1, LENGTH - FRAMES)
+        while len(latents) < length:
+            start = min(len(latents) - 1, length - FRAMES)
             fixed = latents[start:][None]
             chunk = stage.draw(_frames(batch, start, start + FRAMES), video, fixed, steps=steps)
             latents = torch.cat([latents, chunk[fixed.shape[1] :]])
