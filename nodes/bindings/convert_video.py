@@ -84,7 +84,7 @@ def _write(video: object, source: object, path: Path) -> None:
     pictures = to_pictures(parts.images)
     height, width = pictures.size
     sound, fps = to_sound(getattr(parts, "audio", None)), as_fps(Fraction(parts.frame_rate))
-    with VideoWriter(path, width, height, fps, sound=sound, crf=CRF, made=None) as writer:
+    with VideoWriter(path, width, height, fps, sound=sound, crf=CRF, source_type=None) as writer:
         for picture in pictures:
             writer.write(picture)
 

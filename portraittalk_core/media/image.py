@@ -67,13 +67,13 @@ def load_picture(path: Path) -> Tensor:
         raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
 
 
-def save_picture(picture: Tensor, path: Path, made: str | None = None) -> Path:
+def save_picture(picture: Tensor, path: Path, source_type: str | None = None) -> Path:
     """Write a (H, W, 3) uint8 picture in the format of its suffix, whole or not at all, and return its path.
 
     Args:
         picture: to be written.
         path: .png, .jpg, .webp, .bmp or .tif.
-        made: what the metadata says of a picture that a network made, see `made_mark`, unless that is switched off.
+        source_type: IPTC digital source type of what a network made, see `made_mark`; unless switched off.
 
     Raises:
         InputError: a suffix that names no picture format.
@@ -84,7 +84,7 @@ def save_picture(picture: Tensor, path: Path, made: str | None = None) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot write {path.name}: a picture must end in {', '.join(SUFFIXES)}.")
     with atomic_write(path) as part:
-        mark = picture_options(path.suffix.lower(), made) if made and marking() else {}
+        mark = picture_options(path.suffix.lower(), source_type) if source_type and marking() else {}
         Image.fromarray(picture.cpu().contiguous().numpy()).save(part, quality=95, **mark)
     return path
 

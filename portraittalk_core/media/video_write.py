@@ -48,8 +48,8 @@ class VideoWriter:
         crf: H.264 quality, 0 lossless .. 51.
         preset: x264's name for the trade of speed against size.
         encoder_threads: 0 lets the encoder choose.
-        made: what the metadata says of the pictures, see `made_mark`, unless it is switched off; None: nothing, for
-            pictures that no network made.
+        source_type: IPTC digital source type of the pictures, see `made_mark`; not written if that is switched off.
+            None: no network made them.
 
     Raises:
         OutputError: the file cannot be written.
@@ -68,7 +68,7 @@ class VideoWriter:
         preset: str = "veryfast",
         encoder_threads: int = 0,
         *,
-        made: str | None = COMPOSITE,
+        source_type: str | None = COMPOSITE,
     ) -> None:
         self.path, self.fps = Path(path), as_fps(fps)
         self.width = int(check_range(width, 16, _MAX_SIDE_PX, "the video's width"))
@@ -86,7 +86,7 @@ class VideoWriter:
         self.num_encoded = 0  # pictures that the encoder has given back; it looks some ahead
         self._sound = SoundTrack(sound) if sound is not None else None
         self._num_samples = 0
-        self._made = made if marking() else None
+        self._source_type = source_type if marking() else None
         self._part: PartFile | None = None
         self._container: av.container.OutputContainer | None = None
         self._closed = False
@@ -150,8 +150,8 @@ class VideoWriter:
                 self._encode(None)
                 self._container.close()
                 self._check_complete()
-                if self._made:
-                    append_xmp(self._part.path, self._made)
+                if self._source_type:
+                    append_xmp(self._part.path, self._source_type)
             self._part.finish()
         finally:
             self.abort()  # after a success, nothing is left to give up
@@ -175,8 +175,8 @@ class VideoWriter:
     def _open(self) -> None:
         fast = {"movflags": "+faststart"} if self.path.suffix.lower() in _WITH_INDEX else {}
         self._container = av.open(f"file:{self._part.path}", "w", container_options=fast)
-        if self._made:
-            self._container.metadata.update(video_tags(self._made))
+        if self._source_type:
+            self._container.metadata.update(video_tags(self._source_type))
         video = self._add_video()
         video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
         context = video.codec_context

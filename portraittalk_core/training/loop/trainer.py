@@ -216,7 +216,9 @@ class _Run:
         path = self.out / "samples" / f"step_{step:08d}.png"
         with explain_write_errors(path):
             path.parent.mkdir(exist_ok=True)
-        self.samples.append(save_picture(torch.cat([picture.cpu() for picture in pictures], 1), path, made=TRAINED))
+        self.samples.append(
+            save_picture(torch.cat([picture.cpu() for picture in pictures], 1), path, source_type=TRAINED)
+        )
 
     def _save(self, step: int) -> Path:
         tensors = {f"weights.{name}": tensor for name, tensor in self.parameters.items()}

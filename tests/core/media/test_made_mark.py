@@ -64,7 +64,7 @@ def test_a_video_says_it_in_its_comment_and_no_frame_changes(suffix, tmp_path):
     assert "AI-generated" in tags["comment"] and IPTC + COMPOSITE in tags["comment"]
     assert suffix == ".mov" or tags["description"] == tags["comment"]
     assert tags.get("digital_source_type") == (IPTC + COMPOSITE if suffix == ".mkv" else None)
-    for path in (plain, write(tmp_path / f"given{suffix}", made=None)):
+    for path in (plain, write(tmp_path / f"given{suffix}", source_type=None)):
         with av.open(str(path)) as container:
             assert not {"comment", "description", "digital_source_type"} & {name.lower() for name in container.metadata}
         assert b"AI-generated" not in path.read_bytes()
@@ -98,10 +98,10 @@ def test_pictures_with_transparency_say_it_too(name, tag, on, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
 def test_a_picture_says_it_in_xmp_and_no_pixel_changes(suffix, tmp_path):
-    marked = save_picture(PICTURES[0], tmp_path / f"marked{suffix}", made=TRAINED)
+    marked = save_picture(PICTURES[0], tmp_path / f"marked{suffix}", source_type=TRAINED)
     plain = save_picture(PICTURES[0], tmp_path / f"plain{suffix}")
     with ai_mark(False):
-        off = save_picture(PICTURES[0], tmp_path / f"off{suffix}", made=TRAINED)
+        off = save_picture(PICTURES[0], tmp_path / f"off{suffix}", source_type=TRAINED)
     assert plain.read_bytes() == off.read_bytes()
     assert torch.equal(load_picture(marked), load_picture(plain))
     with Image.open(marked) as opened:
