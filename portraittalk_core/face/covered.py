@@ -21,6 +21,7 @@ CONTRAST = 0.10  # of brightness, between lips and skin or within lips, that is 
 FOREIGN_GREENER, FOREIGN_BLUER = 5.0, 8.0  # hundredths of chromaticity from the face's skin: beards are browner instead
 SAMPLE, SKIN_SAMPLE = 0.05, 0.1  # sides of the squares that are averaged, mouth widths
 ABOVE, BELOW = (0.08, 0.14), (0.08, 0.16)  # distances of skin samples from the lips, mouth widths
+BETWEEN = (0.5, 0.15, 0.85)  # of the way from lip to lip: bared teeth are as light as pale lips, but dark below
 SAMPLES = 7  # pixels a side of a square whose colours are averaged
 LIGHT = (0.3, 0.59, 0.11)
 # under the eyes, on the nose and the forehead: what a mask leaves free
@@ -62,7 +63,7 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
     above = colours(torch.cat([over - step * down for step in ABOVE]))
     below = colours(torch.cat([under + step * down for step in BELOW]))
     inner = [points[_without_ends(chain)] for chain in (topo.INNER_UPPER_LIP, topo.INNER_LOWER_LIP)]
-    between = colours((inner[0] + inner[1]) / 2)
+    between = torch.stack([colours(torch.lerp(*inner, share)) for share in BETWEEN])
     skin = colours(points[list(SKIN)], SKIN_SAMPLE).median(0).values[None]
     lips, around = torch.cat([upper, lower]), torch.cat([above, below])
     is_foreign = float((_redness(skin) - _redness(around).median()).max()) > FOREIGN_GREENER or (
@@ -88,16 +89,17 @@ def _red_lips(lips: Tensor, around: Tensor) -> float:
 
 
 def _contrast(skin: Tensor, around: Tensor, above: Tensor, upper: Tensor, lips: Tensor, between: Tensor) -> float:
-    """Differences in brightness at the lips, of the brightness of the face and of what surrounds them."""
+    """Differences in brightness at the lips, of the brightness of the face and of what surrounds them.
+
+    All are (…, N, 3) samples, `between` one row for each of `BETWEEN`.
+    """
     light = torch.tensor(LIGHT)
-    level = {
-        name: float((colours @ light).median())
-        for name, colours in (("above", above), ("upper", upper), ("lips", lips), ("between", between))
-    }
-    unit = max(
-        1.0, float((skin @ light).median() * (around @ light).median()) ** 0.5
-    )  # a beard is dark: so are its lips
-    return max(abs(level["above"] - level["upper"]), abs(level["lips"] - level["between"])) / unit
+    of_skin, of_around, of_above, of_upper, of_lips = (
+        float((colours @ light).median()) for colours in (skin, around, above, upper, lips)
+    )
+    unit = max(1.0, (of_skin * of_around) ** 0.5)  # a beard is dark: so are its lips
+    to_inside = ((between @ light).median(1).values - of_lips).abs().max()
+    return max(abs(of_above - of_upper), float(to_inside)) / unit
 
 
 def _redness(colours: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ...threads import one_torch_thread
 from ..contract import Film
-from ..warp.build import filmed_face
-from ..warp.film import FilmedFace
+from ..warp.build import drawn_face
 from .footage import Footage
 
 END, FADE = 1.25, 0.35  # of half the inner lips' width and height: where what is pasted ends, and over which it fades
@@ -40,7 +39,7 @@ class WarpedFrames:
             return picture
         if (scene := film.scene(index)) != self._scene:
             self._scene = scene
-            self._face = FilmedFace(filmed_face(film, scene), float(film.track.fps), film.mouth_colours)
+            self._face = drawn_face(film, scene)
         with one_torch_thread():
             return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size, index)
 

@@ -22,6 +22,7 @@ from ..contract import Callbacks, Film, RenderJob
 from .cutout import cut_out
 from .film import FilmedFace
 from .options import TRANSPARENT, WarpOptions
+from .own_inside_trial import best_inside
 from .renderer import REACH, PortraitRenderer
 
 log = logging.getLogger(__name__)
@@ -153,12 +154,20 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(filmed_face(film, scene), float(film.track.fps), film.mouth_colours)
+            face = drawn_face(film, scene)
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size, index)
         yield warped
         if index % BLOCK == 0:
             release_memory()
+
+
+def drawn_face(film: Film, scene: int) -> FilmedFace:
+    """What draws the face of one scene of a film, with the inside of its own mouths where that does."""
+    turned = filmed_face(film, scene)
+    with one_torch_thread():
+        own = best_inside(film, scene, turned)
+    return FilmedFace(turned, float(film.track.fps), film.mouth_colours, own)
 
 
 def filmed_face(film: Film, scene: int) -> TurnedFace:

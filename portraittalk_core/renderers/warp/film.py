@@ -11,6 +11,7 @@ Shapes: G grid nodes, C control points.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -20,13 +21,12 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_centres, soft_step
 from ...face.flat_colours import is_flat
-from ...face.mouth_colours import CHEEKS, skin_light
+from ...face.mouth_colours import CHEEKS, skin_colour, skin_light
 from ...motion.turned_face import TurnedFace
-from .bared_teeth import teeth_on_lip
+from .filmed_lips import OPEN, parted_lips
 from .lip_seam import lower_lip_share
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
-from .open_mouth import on_lip_edges
-from .sampler import Sampler, bilinear_sampler
+from .own_inside import OwnInside
 
 GRID = 48  # nodes a side
 REACH = 0.3  # of the face's smaller side: how far outside the face its outline's motion fades
@@ -36,9 +36,6 @@ STIFFNESS = 1e-3  # of the splines, against folds where landmarks tremble
 EDGE_FADE = 0.12  # of the box's side: over which all motion fades at its edge
 STILL = 0.02  # pixels that a landmark may move and still count as unmoved
 SHARP_SIDE_PX = 400  # regions up to this size are sampled with cubic weights, against blur
-LIP_RIM = 0.028  # of the mouth's width: how far inside the landmarks of filmed open lips their texture begins at least
-LOOKED_AT = 0.1  # of the mouth's width: how far around filmed lips their edges are looked for
-OPEN = 0.06  # gap over width of a mouth from which it counts as open
 LIGHT_S = 0.4  # time constant with which the mouth's colours follow the film's light
 TEETH_LIGHT = 0.9  # of the light of a film's lightest teeth
 LEAST_LIGHT = 0.75  # of a portrait's teeth: darker ones look ill
@@ -55,10 +52,13 @@ class FilmedFace:
         face: the face at rest, and in other poses.
         fps: frames per second.
         colours: (2, 3) of the film's teeth and of the dark behind them (`face.mouth_colours`); None: as of a portrait.
+        own: the inside of an open mouth as a frame of the film shows it; None: it is painted.
     """
 
-    def __init__(self, face: TurnedFace, fps: float, colours: Tensor | None = None) -> None:
-        self.face, self.colours = face, colours
+    def __init__(
+        self, face: TurnedFace, fps: float, colours: Tensor | None = None, own: OwnInside | None = None
+    ) -> None:
+        self.face, self.colours, self.own = face, colours, own
         rest = face.rest[:, :2]
         eyes = [rest[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         self.controls = [_layer_controls(rest, float((eyes[1] - eyes[0]).norm()), layer) for layer in (0, 1)]
@@ -66,6 +66,7 @@ class FilmedFace:
         self.closed_line = _meeting_line(aperture)
         self.follow = 1 - math.exp(-1 / (LIGHT_S * fps))
         self.palette: MouthPalette | None = None
+        self.skin = torch.ones(3)  # colour 0..1
         self.flat = False  # whether the film is drawn in flat colours; the first frame tells
         line = torch.linspace(0, 1, GRID)
         edge = soft_step(torch.minimum(line, 1 - line) - EDGE_FADE / 2, EDGE_FADE)
@@ -87,7 +88,7 @@ class FilmedFace:
         Returns:
             (H, W, 3) uint8; far from the mouth the very values of `picture`.
         """
-        self._follow_light(picture, filmed)
+        self.follow_light(picture, filmed)
         moving = (target - filmed)[:, :2].norm(dim=1) > STILL
         if not moving.any():
             return picture
@@ -100,7 +101,7 @@ class FilmedFace:
         x1, y1 = min(width, int(high[0])), min(height, int(high[1]))
         if x1 - x0 < 2 or y1 - y0 < 2:
             return picture
-        mouth, source = Aperture.of(target[:, :2], MOUTH), _parted_lips(picture, filmed[:, :2])
+        mouth, source = Aperture.of(target[:, :2], MOUTH), parted_lips(picture, filmed[:, :2])
         nodes = low + 0.5 + self.unit_nodes * (high - low - 1)
         layers = self._backward(source, target[:, :2], nodes, reach)  # (2, G, 2) displacements
         whole = (int(high[1] - low[1]), int(high[0] - low[0]))
@@ -112,7 +113,7 @@ class FilmedFace:
         self._part_layers(flow, layers, target, mouth, box, low, high)
         region = picture[y0:y1, x0:x1].permute(2, 0, 1).float().contiguous()
         warped = _sampled(region, flow)
-        self._fill_mouth(warped, mouth, filmed, target, box, self._placed(filmed, number))
+        self._fill_mouth(warped, mouth, filmed, target, box, self.placed(filmed, number))
         out = picture.clone()
         out[y0:y1, x0:x1] = torch.stack(warped.add_(0.5).clamp_(0, 255).to(torch.uint8).unbind(), -1)
         return out
@@ -146,7 +147,7 @@ class FilmedFace:
         rows, columns = _local(near, box)
         flow[:, rows, columns] = torch.lerp(both[0], both[1], lower_lip_share(*mouth.axes_on(*pixel_axes(near)), mouth))
 
-    def _placed(self, filmed: Tensor, number: int | None) -> Tensor:
+    def placed(self, filmed: Tensor, number: int | None) -> Tensor:
         """(478, 2) landmarks of the face at rest on a frame's head (478, 3), in pixels, with what its mouth keeps."""
         slow = None if number is None or self.face.slow is None else self.face.slow[number : number + 1]
         return self.face.placed(self.face.rest[None], filmed[None], slow)[0, :, :2]
@@ -180,11 +181,11 @@ class FilmedFace:
             heights = (plane.flatten()[inside] for plane in (v, top, bottom))
             before = patch[:, row, column]
             patch[:, row, column] = torch.lerp(
-                before, self._inside(places, *heights, placed, target), cover.flatten()[inside]
+                before, self.inside(places, *heights, placed, target), cover.flatten()[inside]
             )
         region[:, rows, columns] = patch
 
-    def _inside(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, placed: Tensor, target: Tensor) -> Tensor:
+    def inside(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, placed: Tensor, target: Tensor) -> Tensor:
         """(3, N) colours 0..255 inside the mouth, which stands with the head at rest on this frame's head.
 
         Args:
@@ -195,28 +196,43 @@ class FilmedFace:
             placed: (478, 2) landmarks of the face at rest on this frame's head, pixels.
             target: (478, 3) where they go.
         """
+        if self.own is None:
+            return self._painter(pixels, v, top, bottom, placed, target, teeth=True)(slice(None))
+        behind = self._painter(pixels, v, top, bottom, placed, target, teeth=False)
+        return self.own.colours(pixels, bottom - v, bottom - top, placed, self.skin, behind)
+
+    def _painter(
+        self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, placed: Tensor, target: Tensor, *, teeth: bool
+    ) -> Callable[[Tensor | slice], Tensor]:
+        """What paints n of the places of `inside`, (3, n) colours 0..255; with or without `teeth`."""
         rest = Aperture.of(placed, MOUTH)
         unit = rest.width
         across, down = (x / unit for x in rest.axes_of(pixels))
         down = down - (self.closed_line[0] + across * self.closed_line[1] + across**2 * self.closed_line[2])
         drop = target[topo.CHIN, :2] - placed[topo.CHIN]
         jaw = float(rest.axes_of(drop + rest.origin)[1].clamp(min=0)) / unit
-        upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
-        return paint_mouth(across, down, upper, lower, jaw=jaw, palette=self.palette, flat=self.flat).T * 255
+        axes = across, down, down - (v - top) / unit, down + (bottom - v) / unit
 
-    def _follow_light(self, picture: Tensor, filmed: Tensor) -> None:
+        def paint(at: Tensor | slice) -> Tensor:
+            places = (axis[at] for axis in axes)
+            return paint_mouth(*places, jaw=jaw, palette=self.palette, teeth=teeth, flat=self.flat).T * 255
+
+        return paint
+
+    def follow_light(self, picture: Tensor, filmed: Tensor) -> None:
         """Let the mouth's colours follow those of this frame's lips and cheeks, slowly."""
         if self.palette is None:
             self.flat = is_flat(picture, filmed)
         cheeks = _colours(picture, filmed, CHEEKS)
-        now = make_palette(_colours(picture, filmed, topo.LIPS), cheeks, self.flat)
+        now, skin = make_palette(_colours(picture, filmed, topo.LIPS), cheeks, self.flat), skin_colour(cheeks)
         if self.colours is not None and not self.flat:
             now = _as_filmed(now, *self.colours, skin_light(cheeks))
         if self.palette is not None:
             old = self.palette
             now = MouthPalette(**{name: torch.lerp(getattr(old, name), value, self.follow)
                                   for name, value in vars(now).items()})  # fmt: skip
-        self.palette = now
+            skin = torch.lerp(self.skin, skin, self.follow)
+        self.palette, self.skin = now, skin
 
 
 def _as_filmed(palette: MouthPalette, teeth: Tensor, dark: Tensor, light: Tensor) -> MouthPalette:
@@ -245,35 +261,6 @@ def _meeting_line(rest: Aperture) -> Tensor:
     across = u / rest.width
     basis = torch.stack([torch.ones_like(u), across, across * across], 1)
     return torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
-
-
-def _parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
-    """(478, 2) landmarks with the inner lips of an open mouth cut inside the edges that a frame (H, W, 3) shows.
-
-    A landmark lies a pixel or two off the true edge, on bared teeth more; without this, they stick to the closing lips.
-    """
-    mouth = Aperture.of(filmed, MOUTH)
-    parted = min(1.0, mouth.gap / (OPEN * mouth.width))
-    height, width = picture.shape[:2]
-    box = pixel_box(filmed[list(topo.LIPS)], LOOKED_AT * mouth.width, (0, 0, width, height))
-    if parted == 0 or box is None:
-        return filmed
-    cut = on_lip_edges(_sampler(picture, box), filmed)
-    down = mouth.across
-    for chain, outward in ((MOUTH[0], -down), (MOUTH[1], down)):
-        inner = list(chain[1:-1])
-        rim = LIP_RIM * mouth.width
-        if chain == MOUTH[0]:
-            rim = rim + teeth_on_lip(_sampler(picture, box), filmed, mouth)
-        lacking = rim - (cut - filmed)[inner] @ outward
-        cut[inner] += lacking.clamp(min=0)[:, None] * outward
-    return torch.lerp(filmed, cut, parted)
-
-
-def _sampler(picture: Tensor, box: Box) -> Sampler:
-    """What gives the colours of a part of a picture (H, W, 3)."""
-    x0, y0, x1, y1 = box
-    return bilinear_sampler(picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float(), box)
 
 
 def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:

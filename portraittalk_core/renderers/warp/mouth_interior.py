@@ -136,6 +136,11 @@ def paint_mouth(
     return torch.from_numpy(painted).T
 
 
+def light_inside(gap: Array) -> Array:
+    """Share of the light that gets into a mouth, where it is open by (N,) `gap`, of its width at rest."""
+    return 1 - DIM * np.exp(gap * np.float32(-1 / LIT_BY))
+
+
 def _paint(
     across: Array, down: Array, upper: Array, lower: Array, jaw: float, colours: dict[str, Array], unit_px: float | None
 ) -> Array:
@@ -143,7 +148,7 @@ def _paint(
     aside, squared = np.abs(across), across * across
     from_top, from_bottom = np.maximum(down - upper, 0), np.maximum(lower - down, 0)
     # the more the mouth opens, the more light gets in; least at its corners
-    light = 1 - DIM * np.exp((from_top + from_bottom) * np.float32(-1 / LIT_BY))
+    light = light_inside(from_top + from_bottom)
     outside = np.clip((aside - SIDE_FROM) * np.float32(1 / (0.5 - SIDE_FROM)), 0, 1)
     light *= 1 - SIDE_DARK * outside * np.sqrt(outside)
     shadow = 1 - UPPER_SHADOW * np.exp(from_top * np.float32(-1 / UPPER_REACH))

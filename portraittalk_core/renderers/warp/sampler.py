@@ -13,6 +13,12 @@ from ...face.aperture import Box
 Sampler = Callable[[Tensor], Tensor]  # (…, 2) positions in pixels of the picture to (…, 3) colours 0..255
 
 
+def picture_sampler(picture: Tensor, box: Box) -> Sampler:
+    """What gives the colours of a part of a picture (H, W, 3) uint8."""
+    x0, y0, x1, y1 = box
+    return bilinear_sampler(picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float(), box)
+
+
 def bilinear_sampler(region: Tensor, box: Box) -> Sampler:
     """What gives the colours of a region by bilinear interpolation; beyond it, those of its edge.
 

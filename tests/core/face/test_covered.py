@@ -53,6 +53,21 @@ def test_lips_are_seen(look):
     assert seen(face(**look)) > SEEN
 
 
+def test_pale_lips_are_seen_by_the_dark_below_bared_teeth():
+    """In a laughing portrait's film, teeth were as light as lips, and lips as the skin: 8 of 193 frames were left."""
+    opened = POINTS.clone()
+    opened[[*topo.INNER_LOWER_LIP[1:-1], *topo.OUTER_LOWER_LIP[1:-1]], 1] += 20
+    pale = (225, 190, 172)
+    picture = face(skin=pale, lips=pale, line=pale)
+    upper, lower = (opened[list(chain), :2] for chain in (topo.INNER_UPPER_LIP, topo.INNER_LOWER_LIP))
+    pen = ImageDraw.Draw(picture)
+    for share, colour in ((1.0, (40, 20, 20)), (0.75, (220, 192, 176))):  # the dark, and teeth above it
+        edge = torch.lerp(upper, lower, share).flip(0)
+        pen.polygon([tuple(at) for at in torch.cat([upper, edge]).tolist()], fill=colour)
+    levels = torch.from_numpy(np.array(picture))
+    assert mouth_visibility(levels, opened) > SEEN
+
+
 @pytest.mark.parametrize(
     "colour", [(235, 235, 240), (25, 25, 28), (140, 185, 205), (170, 40, 45), (205, 180, 155), SKIN]
 )
