@@ -189,13 +189,13 @@ def test_only_the_sound_tells_whether_teeth_show():
 
 
 @pytest.mark.slow
-def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
-    """What they differ in is what they paint."""
+def test_networks_of_filmed_people_go_on_from_one_that_knows_neither_lips_nor_sound(monkeypatch, tmp_path):
+    """On one alignment: what they differ in is what they paint."""
     pytest.importorskip("accelerate")
     monkeypatch.setattr(lips_subjects, "PEOPLE", 1)
     monkeypatch.setattr(lips_subjects, "NEW_PEOPLE", 0)
     given = {"clips": tmp_path, "networks": "tiny", "size": 32, "keep_references": True, "decoder": "spade", "seed": 0}
-    given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1}
+    given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1, "lip_guide": True}
     args = Namespace(**given)
     rule = lips_training.new_lip_model(lips_training.plan(args, "none", tmp_path)).crop
     people = lips_subjects.drawn_people(rule, tmp_path, gloved=False)[0]
@@ -207,3 +207,12 @@ def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
     assert made["full"].config.nearest_lips == 1 and made["full"].usual[1] == 12
     assert made["full"].rendering.sound is not None and made["no sound"].rendering.sound is None
     assert not torch.equal(made["full"].rendering.conv_last.weight, made["no sound"].rendering.conv_last.weight)
+    neither = lips_training.open_lip_model(tmp_path / "neither" / "lips.safetensors", name="lips")
+    for name in ("full", "no sound"):
+        start = lips_training.open_lip_model(tmp_path / name.replace(" ", "_") / "start.safetensors", name="lips")
+        known = {key: tensor for key, tensor in start.rendering.state_dict().items() if "spade_3" not in key}
+        shared = neither.rendering.state_dict()
+        assert all(torch.equal(tensor, shared[key]) for key, tensor in known.items() if key in shared)
+        added = start.rendering.spade_3.spade_layer_1.conv1.weight
+        assert torch.equal(added[:, :6], shared["spade_3.spade_layer_1.conv1.weight"]) and not added[:, 6:].any()
+        assert added.shape[1] == 9

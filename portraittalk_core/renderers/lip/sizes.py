@@ -9,7 +9,7 @@ from ...errors import InputError
 
 SKETCHES = 5  # drawn frames around the one to be painted
 SKETCH_CHANNELS = 3 * SKETCHES
-ABLATIONS = ("none", "align", "align-mean", "lips", "audio")
+ABLATIONS = ("none", "align", "align-mean", "lips", "audio", "lips-audio")
 FACE, NOSE_TO_CHIN = FRAMINGS = ("face", "nose-to-chin")
 IPLAP_DECODER, SPADE_DECODER = DECODERS = ("iplap", "spade")
 MIN_SIDE, MAX_SIDE = 16, 1024  # of crops
@@ -64,8 +64,10 @@ class LipConfig(LipSizes):
     usual_lips: int = 5  # and lip references
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
+    lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
-    ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
+    # align: no references; align-mean: their unwarped mean; lips: no lip references; audio: no sound; lips-audio: neither
+    ablate: str = "none"
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
 
@@ -82,6 +84,17 @@ class LipConfig(LipSizes):
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")
         check_range(self.crop_pad_share, 0, 2, "`crop_pad_share` of a lip renderer")
+
+
+    @property
+    def has_lips(self) -> bool:
+        """Whether there is a lip module."""
+        return self.ablate not in ("lips", "lips-audio")
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound is heard."""
+        return self.ablate not in ("audio", "lips-audio")
 
 
 def _check_whole(value: object, low: int, high: int, name: str) -> None:
