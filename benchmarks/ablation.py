@@ -118,6 +118,7 @@ class Plan:
     sample_steps: int = 10
     clips: int = NUM_CLIPS  # to learn from
     held_out: int = NUM_HELD_OUT  # to score on
+    frames: int = LENGTH  # of a clip to score on
     reader_clips: int = 400  # that the landmark reader learns from
     seed: int = 0  # of every random number generator
 
@@ -225,9 +226,11 @@ def _training(out: Path, row: dict[str, object], plan: Plan, steps: int) -> Anim
 
 def ablation(plan: Plan, table: Mapping[str, dict[str, object]] = ROWS) -> list[Row]:
     """The scores of all rows of a table, in its order; the last row is the truth through the same reader."""
-    held_out = [with_face(puppet_clip(90_000 + plan.seed * 100 + number, LENGTH)) for number in range(plan.held_out)]
+    held_out = [
+        with_face(puppet_clip(90_000 + plan.seed * 100 + number, plan.frames)) for number in range(plan.held_out)
+    ]
     held_out = [dataclasses.replace(clip, reference=0) for clip in held_out]
-    clips, learnt_from = VideoData(held_out, LENGTH), people(plan.seed, plan.clips)
+    clips, learnt_from = VideoData(held_out, plan.frames), people(plan.seed, plan.clips)
     rows, identities, begun = [], {}, {}
     with one_torch_thread(), tempfile.TemporaryDirectory() as folder:
         reader = trained_reader(min(1500, 5 * plan.base_steps), plan.seed, plan.reader_clips)
@@ -280,7 +283,7 @@ def run(args: argparse.Namespace) -> int:
         above = [row.name for row in others if not (row.psnr < full.psnr and row.adfd < full.adfd)]
         missed += len(above)
         seconds = time.monotonic() - began
-        print(f"{LENGTH - 1} frames of {plan.held_out} held-out clips, seed {seed}, {seconds:.0f} s.")
+        print(f"{plan.frames - 1} frames of {plan.held_out} held-out clips, seed {seed}, {seconds:.0f} s.")
         print(f"Not below the full model in PSNR and ADFD, as printed: {', '.join(above) or 'none'}.")
     return 1 if missed else 0
 

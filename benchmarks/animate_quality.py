@@ -161,7 +161,7 @@ def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:
 def warped(clip: VideoClip) -> Tensor:
     """(T, 3, H, W) 0..1: the first frame warped to the landmarks."""
     picture = ((clip.read(0) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous()
-    track = clip.track.slice(0, LENGTH)
+    track = clip.track
     frames = torch.stack(list(PortraitRenderer(Portrait(picture, track.slice(0, 1))).render(track)))
     return frames.permute(0, 3, 1, 2).float() / 255
 
@@ -169,12 +169,12 @@ def warped(clip: VideoClip) -> Tensor:
 @torch.no_grad()
 def painted(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
     """(T − 1, 3, H, W) −1..1 of a clip whose first frame is given."""
-    painter = painter_of(stage, clip, run)
-    begin = torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    painter, length = painter_of(stage, clip, run), len(clip.track)
+    begin = torch.zeros(length, 4, SIDE // 8, SIDE // 8)
     if run.denoise < 1:
         begin = painter.encode(warped(clip).movedim(1, -1))
     finished = stage.frozen.codec.encode(clip.read(0)[None])
-    for chunk in chunks(LENGTH, painter.batch, painter.overlap):
+    for chunk in chunks(length, painter.batch, painter.overlap):
         first = max(chunk.frames.start + chunk.num_fixed, 1)
         fixed = finished[chunk.frames.start : first]
         latents = painter.paint_latents(begin[first : chunk.frames.stop], None, first, fixed).latents
@@ -190,7 +190,8 @@ def measure(tiny: bool, cache: Path, seed: int = 0) -> dict:
     plan = Plan(2, 2, 2, seed=seed) if tiny else dataclasses.replace(PLAN, seed=seed)
     with one_torch_thread():
         stage = trained_toy(plan, cache)
-        clips = [held_out(number, seed) for number in range(1 if tiny else NUM_CLIPS)]
+        num_clips, length = (1, FRAMES + 1) if tiny else (NUM_CLIPS, LENGTH)
+        clips = [held_out(number, seed, length) for number in range(num_clips)]
         videos, took = {}, {}
         runs = {name: dataclasses.replace(run, steps=1) if tiny else run for name, run in RUNS.items()}
         for name, run in runs.items():
@@ -198,7 +199,7 @@ def measure(tiny: bool, cache: Path, seed: int = 0) -> dict:
             videos[name] = torch.cat([painted(stage, clip, run) for clip in clips])
             took[name] = time.process_time() - started
         codec = PatchCodec()
-        true_clips = [torch.stack([clip.read(i) for i in range(1, LENGTH)]) for clip in clips]
+        true_clips = [torch.stack([clip.read(i) for i in range(1, length)]) for clip in clips]
         truth = torch.cat([codec.decode(codec.encode(true_frames)).clamp(-1, 1) for true_frames in true_clips])
         videos[WARP] = torch.cat([codec.decode(codec.encode(2 * warped(c)[1:] - 1)).clamp(-1, 1) for c in clips])
     rows = {}

@@ -59,9 +59,9 @@ def captioned(clip: VideoClip) -> VideoClip:
     return dataclasses.replace(clip, caption=" ".join(f"{part:.3f}" for part in colour.tolist()))
 
 
-def held_out(number: int, seed: int) -> VideoClip:
-    """A clip outside the training set."""
-    return captioned(puppet_clip(90_000 + 100 * seed + number, LENGTH))
+def held_out(number: int, seed: int, length: int = LENGTH) -> VideoClip:
+    """A clip of so many frames outside the training set."""
+    return captioned(puppet_clip(90_000 + 100 * seed + number, length))
 
 
 def default_cache() -> Path:

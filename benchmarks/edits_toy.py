@@ -6,24 +6,19 @@ Style, age, expression and background are words of the caption.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from toy_faces import PatchCodec
+from toy_puppet import UNIT, motion, track_of
 
 from portraittalk_core.diffusion.latents import LATENT_SCALE
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.identity.embedding import FaceEmbedding
 from portraittalk_core.training.data.options import POOL
 from portraittalk_core.training.data.video_clips import VideoClip
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from toy_faces import PatchCodec  # noqa: E402
-from toy_puppet import UNIT, motion, track_of  # noqa: E402
 
 SIDE = 64  # pixels
 WORDS = {  # of a caption, one of each: what is there, and what an edit makes of it

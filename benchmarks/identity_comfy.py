@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from comfy_shape import TINY, UNET
+
 from .identity_network import SIGMA, STEPS, filled, nothing
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from comfy_shape import TINY, UNET  # noqa: E402
 
 
 def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Callable) -> dict:

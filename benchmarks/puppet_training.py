@@ -6,7 +6,6 @@ import argparse
 import copy
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from toy_faces import FixedTexts, PatchCodec
+from toy_puppet import draw_puppet, landmarks, motion, puppet_clip
 
 from portraittalk_core.diffusion.motion_modules import new_motion_modules
 from portraittalk_core.diffusion.schedule import schedule_sigmas
@@ -27,11 +28,6 @@ from portraittalk_core.training.identitynet.stage import FrozenParts, IdentitySt
 from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.loop.frozen import Texts
 from portraittalk_core.training.loop.trainer import train_stage
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from toy_faces import FixedTexts, PatchCodec  # noqa: E402
-from toy_puppet import draw_puppet, landmarks, motion, puppet_clip  # noqa: E402
 
 BETAS = "scaled_linear"
 WIDTHS, FRAMES, LENGTH, SIDE = (32, 64, 64, 64), 8, 24, 64
@@ -211,12 +207,13 @@ def trained(stage: AnimateStage | IdentityStage, out: Path) -> None:
 def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
     """Latents (T, 4, 8, 8) of a held-out video, sampled chunk by chunk from its first frame."""
     batch = clips.at([(video, 0)], SIDE, previous=True)
+    length = batch.frames.shape[1]
     with stage:
         if stage.parts.motion is None:
-            return stage.draw(_frames(batch, 0, LENGTH), video, steps=steps, shared_noise=False)
+            return stage.draw(_frames(batch, 0, length), video, steps=steps, shared_noise=False)
         latents = stage.frozen.codec.encode(batch.frames[0, :1])
-        while len(latents) < LENGTH:
-            start = min(len(latents) - 1, LENGTH - FRAMES)
+        while len(latents) < length:
+            start = min(len(latents) - 1, length - FRAMES)
             fixed = latents[start:][None]
             chunk = stage.draw(_frames(batch, start, start + FRAMES), video, fixed, steps=steps)
             latents = torch.cat([latents, chunk[fixed.shape[1] :]])

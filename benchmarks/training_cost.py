@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 PURPOSE = "memory and time of PortraitTalk's three training stages on cards of 8, 24 and 80 GB, computed"
 GB = 1e9
-FRAMES, EPOCHS, FRAMES_A_STEP = 30_000, {"identity": 10, "spatial": 100, "joint": 50}, 32  # the paper's
+FRAMES, EPOCHS = 30_000, {"identity": 10, "spatial": 100, "joint": 50}  # the paper's
 CARDS = {"8 GB (RTX 4060)": (8, 60e12), "24 GB (RTX 4090)": (24, 165e12), "80 GB (A100)": (80, 312e12)}
 OVERHEAD, REACHED = 1.0, 0.35  # GB; share of the peak
 TRAINED_BYTES, FROZEN_BYTES, ACTIVATION_BYTES, VAE_BYTES = 22, 2, 2, 4

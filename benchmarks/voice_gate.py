@@ -36,7 +36,7 @@ PURPOSE = "how often the mouth may move in speech, and in music, noise and breat
 SOUNDS = (".wav", ".mp3", ".m4a", ".ogg", ".flac")
 SNR_DB = (20, 10, 5, 0, -5, -10)
 PAD_S, NEAR_S = 3.0, 0.5  # of no voice before and after a speech, and of it what is too near to be judged
-SPEECH_DB, PAUSE_DB = -25.0, -45.0  # below the speech's level: surely spoken above, surely silent below
+SPEECH_DB = -25.0  # below the speech's level: surely spoken above
 PAUSE_S = 0.5  # shorter pauses are the lips' own affair
 SECONDS = 10.0  # of each made sound
 

@@ -20,6 +20,7 @@ from .widgets import face_index_widget, widget
 
 PRECISIONS = ["auto", "fp32", "fp16", "bf16"]
 AUTO = "auto"
+REFERENCE_INPUTS = {"references": "num_references", "lip_references": "num_lip_references"}  # by the option's name
 
 
 class LoadLipRenderer(io.ComfyNode):
@@ -56,11 +57,13 @@ class LoadLipRenderer(io.ComfyNode):
     @classmethod
     def execute(cls, renderer, **more) -> io.NodeOutput:
         """Read the networks and put them under ComfyUI's memory management."""
+        from .bindings.input_names import inputs_named
         from .bindings.lips import open_networks
 
         family, values = chosen("renderer", renderer, more)
         files = _files(renderer, more)
-        opened = open_networks(files.pop("path"), family, values.get("precision", AUTO), **files)
+        with inputs_named(lips_file="file", speech_encoder="encoder"):
+            opened = open_networks(files.pop("path"), family, values.get("precision", AUTO), **files)
         return io.NodeOutput(opened, opened.name)
 
 
@@ -136,11 +139,13 @@ class SelectReferences(io.ComfyNode):
     @classmethod
     def execute(cls, film, face_index, landmarks=None, face_at=None, indices="", **numbers) -> io.NodeOutput:
         """Track the face, choose the frames, and show them."""
+        from .bindings.input_names import inputs_named
         from .bindings.lip_select import selected
 
-        counts = {"references": numbers["num_references"], "lip_references": numbers["num_lip_references"]}
-        options = LipPaintOptions(**counts, reference_frames=indices.strip() or None)
-        references, sheet = selected(film, landmarks, (face_index, face_at), options)
+        counts = {option: numbers[name] for option, name in REFERENCE_INPUTS.items()}
+        with inputs_named(**REFERENCE_INPUTS, reference_frames="indices"):
+            options = LipPaintOptions(**counts, reference_frames=indices.strip() or None)
+            references, sheet = selected(film, landmarks, (face_index, face_at), options)
         image = convert.to_image([sheet])
         return io.NodeOutput(references, image, references.indices, ui=ui.PreviewImage(image, cls=cls))
 

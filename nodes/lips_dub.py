@@ -11,7 +11,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.lip.options import LipPaintOptions, ScriptPaintOptions
 from .bindings import convert_audio
 from .bindings.film_sound import KEEP, keep_sound_widget
-from .lips import reference_widgets
+from .lips import REFERENCE_INPUTS, reference_widgets
 from .sockets import (
     ESSENTIALS,
     Landmarks,
@@ -28,7 +28,6 @@ from .widgets import ai_mark_widget, crf_widget, face_index_widget, keep_frames_
 WEIGHTS_OWN = -1  # of crop_pad and of numbers of references: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
 PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
-REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions
 
 
 class DubLips(io.ComfyNode):
@@ -59,10 +58,12 @@ class DubLips(io.ComfyNode):
     @marked
     def execute(cls, film, audio, lip_renderer, engine=None, **inputs) -> io.NodeOutput:
         """Track the face, move its mouth, paint it, and write the video."""
+        from .bindings.input_names import inputs_named
         from .bindings.lip_dub import run
 
         speech, sound = convert_audio.to_speech(audio), convert_audio.to_waveform(audio)
-        result = run(lip_renderer, film, *_sorted(inputs, speech), sound, cls.hidden, engine)
+        with inputs_named(**REFERENCE_INPUTS):
+            result = run(lip_renderer, film, *_sorted(inputs, speech), sound, cls.hidden, engine)
         return io.NodeOutput(*result.outputs, ui=result.ui)
 
 
@@ -77,8 +78,8 @@ def _sorted(inputs, speech):
     face_inputs = FaceInputs(**pop("references", "face_index", "face_at", landmarks="film_landmarks"))
     written = OutputInputs(**pop("keep_frames", "crf", "resume", KEEP))
     of_paint = [field.name for field in fields(ScriptPaintOptions)]
-    paint = pop(*of_paint, references="num_references", lip_references="num_lip_references")
-    for name in (*REFERENCES[:2], "crop_pad"):
+    paint = pop(*of_paint, **REFERENCE_INPUTS)
+    for name in (*REFERENCE_INPUTS, "crop_pad"):
         if paint.get(name, WEIGHTS_OWN) < 0:
             paint[name] = None
     dub = DubOptions(**pop("film_end", "scenes"))
@@ -160,7 +161,7 @@ def _advanced_inputs() -> list[io.Input]:
             )
         ),
         *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM, "seed"]),  # behind every other widget
-        *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
+        *later_widgets(LipPaintOptions, [*PAINT, *REFERENCE_INPUTS, "reference_frames"]),
         keep_sound_widget(),
         ai_mark_widget(),
         widget(

@@ -1,5 +1,9 @@
 """Every error a user can cause, each saying what was wrong, the value received and what to do."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class PortraitTalkError(Exception):
     """Base of all errors this library raises on purpose; its text is written for the user."""
@@ -15,6 +19,18 @@ class ShapeError(InputError):
 
 class MediaError(InputError):
     """A media file cannot be read, or holds something other than expected."""
+
+
+class MissingFileError(MediaError):
+    """A file or folder that is to be read does not exist.
+
+    Attributes:
+        path: as it was given; None where nobody said.
+    """
+
+    def __init__(self, text: str, path: Path | None = None) -> None:
+        super().__init__(text)
+        self.path = path
 
 
 class NoFaceError(InputError):

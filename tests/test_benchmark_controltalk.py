@@ -10,39 +10,41 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import controltalk as toy  # noqa: E402
+from benchmarks import controltalk_mouths as mouths  # noqa: E402
+from benchmarks import controltalk_training as training  # noqa: E402
 from benchmarks import implicit_held as held  # noqa: E402
 from benchmarks import implicit_small as small  # noqa: E402
 
 toy_puppet = sys.modules["toy_puppet"]
 
 
-def clip_of(seed: int, num_frames: int = 12) -> toy.Clip:
-    video = toy.head_clip(seed, num_frames)
-    return toy.Clip(video, None, torch.zeros(num_frames, 18, 4), torch.zeros(18, 4), *[torch.zeros(num_frames)] * 2)
+def clip_of(seed: int, num_frames: int = 12) -> mouths.Clip:
+    video = training.head_clip(seed, num_frames)
+    return mouths.Clip(video, None, torch.zeros(num_frames, 18, 4), torch.zeros(18, 4), *[torch.zeros(num_frames)] * 2)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_opening_is_read_off_the_pictures(seed):
     clip = clip_of(seed)
-    frames = toy.crops_of(clip.video, range(12))
+    frames = mouths.crops_of(clip.video, range(12))
     asked = toy_puppet.motion(12, seed)[:, 3].clamp(min=0)
-    assert torch.allclose(toy.openings(frames, clip), asked, atol=0.12)
-    assert toy.correlation(toy.openings(frames, clip), asked) > 0.97
+    assert torch.allclose(mouths.openings(frames, clip), asked, atol=0.12)
+    assert toy.correlation(mouths.openings(frames, clip), asked) > 0.97
 
 
 def test_opening_of_a_still_puppet_is_looked_for_where_it_stands():
     clip = clip_of(3)
-    frames = toy.crops_of(clip.video, [0] * 4)
-    asked = toy.moves_of(3, 12)[0, 3].clamp(min=0)
-    assert torch.allclose(toy.openings(frames, clip, still=True), asked.expand(4), atol=0.12)
+    frames = mouths.crops_of(clip.video, [0] * 4)
+    asked = training.moves_of(3, 12)[0, 3].clamp(min=0)
+    assert torch.allclose(mouths.openings(frames, clip, still=True), asked.expand(4), atol=0.12)
 
 
 def test_scale_is_that_of_frames_whose_mouths_are_known(monkeypatch):
     """A renderer that makes shut mouths look 0.2 open, and wide ones no wider."""
     clip = dataclasses.replace(clip_of(0), own_opening=torch.linspace(0, 1, 12))
-    monkeypatch.setattr(toy, "talk", lambda *_: None)
-    monkeypatch.setattr(toy, "openings", lambda frames, clip: 0.2 + 0.8 * clip.own_opening)
-    scale = toy.Scale.of(None, [clip])
+    monkeypatch.setattr(mouths, "talk", lambda *_: None)
+    monkeypatch.setattr(mouths, "openings", lambda frames, clip: 0.2 + 0.8 * clip.own_opening)
+    scale = mouths.Scale.of(None, [clip])
     assert (scale.shut, scale.wide) == pytest.approx((0.2, 0.8))
     assert torch.allclose(scale(torch.tensor([0.2, 1.0])), torch.tensor([0.0, 1.0]), atol=1e-6)
 

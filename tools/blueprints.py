@@ -15,7 +15,7 @@ class Blueprint:
     Attributes:
         name: as the node library shows it; the file's name too.
         description: one sentence.
-        nodes: graph in the form of make_workflows.GRAPHS.
+        nodes: graph in the form of portrait_workflows.GRAPHS.
         inputs: name, type, and the (node, socket) pairs inside that get it.
         widgets: name, type, (node, widget): widgets of inner nodes that the outer one shows.
         outputs: name, type, (node, slot).
@@ -139,7 +139,7 @@ def score_a_video() -> Blueprint:
 
 
 def as_json(blueprint: Blueprint, inner: dict) -> dict:
-    """A blueprint as the page saves it; `inner` is its graph as make_workflows.build gives it."""
+    """A blueprint as the page saves it; `inner` is its graph as workflow_json gives it."""
     numbers = {name: number for number, name in enumerate(blueprint.nodes, 1)}
     nodes = {node["id"]: node for node in inner["nodes"]}
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")

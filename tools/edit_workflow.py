@@ -111,7 +111,3 @@ KINDS = {
     "EmptyAudio": ([], ["duration", "sample_rate", "channels"], [("AUDIO", "AUDIO")]),
     "PortraitTalkPersonMask": ([("images", "IMAGE")], [], [("person", "MASK"), ("background", "MASK")]),
 }
-# widgets behind those that other graphs of the same node set
-LATER_WIDGETS = {
-    "PortraitTalkAudioToLandmarks": ("film_end", "emotion_points", "emotion", "emotion_strength"),
-}

@@ -103,5 +103,4 @@ GRAPHS = {
     },
 }  # fmt: skip
 
-KINDS = {}
 SWITCHED_OFF = {"everything": ("lora",)}

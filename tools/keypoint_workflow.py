@@ -214,3 +214,15 @@ GRAPHS = {
         ),
     },
 }  # fmt: skip
+
+# widgets that the form of app mode shows, and nodes whose results it shows
+FORMS = {
+    "keypoint_portrait": (
+        [
+            *[("image", "image"), ("sound", "audio"), ("networks", "networks"), ("draw", "alpha")],
+            *[("motion", "head_motion"), ("motion", "seed")],
+        ],
+        ["save"],
+    ),
+    "keypoint_dub": ([("film", "file"), ("sound", "audio"), ("networks", "networks"), ("draw", "alpha")], ["save"]),
+}

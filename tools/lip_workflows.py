@@ -194,3 +194,14 @@ GRAPHS = {
         ),
     },
 }  # fmt: skip
+
+# widgets that the form of app mode shows, and nodes whose results it shows
+FORMS = {
+    "dub_lips": (
+        [
+            *[("film", "file"), ("sound", "audio"), ("networks", "renderer")],
+            *[("dub", "mouth_gain"), ("dub", "voice_gate")],
+        ],
+        ["save"],
+    ),
+}

@@ -67,7 +67,7 @@ KINDS = {
 
 _LCM = "https://huggingface.co/wangfuyun/AnimateLCM/resolve/main"
 _LCM_LORA, _LCM_MODULE = "AnimateLCM_sd15_t2v_lora.safetensors", "AnimateLCM_sd15_t2v.ckpt"
-# other weights than make_workflows.py's own
+# other weights than workflow_nodes.py's
 MODELS = {
     "long_speech": {
         "LoraLoaderModelOnly": [{"name": _LCM_LORA, "url": f"{_LCM}/{_LCM_LORA}", "directory": "loras"}],
@@ -206,3 +206,14 @@ GRAPHS = {
         ),
     },
 }  # fmt: skip
+
+# widgets that the form of app mode shows, and nodes whose results it shows
+FORMS = {
+    "dub_a_video": (
+        [
+            *[("film", "file"), ("sound", "audio"), ("checkpoint", "ckpt_name"), ("positive", "text")],
+            *[("paint", "denoise"), ("paint", "seed")],
+        ],
+        ["save"],
+    ),
+}

@@ -15,7 +15,7 @@ from ...portraittalk_core.errors import MissingDependency
 from ...portraittalk_core.motion.keypoint_regions import ExpressionBasis
 from ...portraittalk_core.renderers.contract import Film
 from ...portraittalk_core.renderers.implicit.contract import KeypointModel
-from ...portraittalk_core.renderers.implicit.lip_opening import LipOpening, OpeningMeter, asked_opening
+from ...portraittalk_core.renderers.implicit.lip_opening import LipOpening, OpeningMeter, target_opening
 from ...portraittalk_core.renderers.implicit.mouth_amount import MouthAmount
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait
 from . import convert
@@ -75,7 +75,7 @@ def outputs_of(
     if measured is None:
         return NOTHING
     amounts = alpha if isinstance(alpha, Tensor) else torch.full((len(motion),), float(alpha))
-    opening = measured.against(amounts * asked_opening(motion, basis))
+    opening = measured.against(amounts * target_opening(motion, basis))
     summary = opening.summary()
     r, faceless = summary["correlation"], summary["num_faceless"]
     text = f"opening asked and measured: r {'n/a' if r is None else f'{r:.3f}'}"
@@ -95,7 +95,7 @@ def _plot(opening: LipOpening) -> Tensor:
 
 def _curves(opening: LipOpening) -> dict[str, list[float | None]]:
     """Both curves, None where no face was found."""
-    curves = {"asked": opening.asked.tolist(), "measured": opening.measured.tolist()}
+    curves = {"asked": opening.target.tolist(), "measured": opening.measured.tolist()}
     return {
         name: [None if value != value else round(value, DIGITS) for value in values]  # noqa: PLR0124 - NaN
         for name, values in curves.items()

@@ -12,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
-from ...portraittalk_core.engines.contract import LANDMARKS, MotionEngine, made, whole_keypoints
+from ...portraittalk_core.engines.contract import LANDMARKS, MotionEngine, output_kind, whole_keypoints
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.face.mesh.landmarks import find_portrait
 from ...portraittalk_core.motion.gain import gain_curve, gain_of_values
@@ -105,7 +105,7 @@ def spoken(
     Raises:
         InputError: the engine makes landmarks, another number of frames, or keypoints of other networks.
     """
-    if made(engine) == LANDMARKS:
+    if output_kind(engine) == LANDMARKS:
         raise InputError(
             f"the engine {engine.name} makes landmarks; use AudioToLandmarks, then Landmarks To Keypoints."
         )

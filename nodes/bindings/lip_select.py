@@ -33,7 +33,7 @@ from .face_place import choice_at
 from .progress import Progress, counted, face_mesh
 
 RULE = LipCropRule(LIP_POINTS, CROP_PAD_PX, square=False, size=128)  # how a sheet shows faces, whichever renderer
-FRAMES = "the frames"  # in messages
+FRAMES = "the film"  # in messages, where it has no name
 UNKNOWN_FPS = Fraction(25)  # of pictures, which nothing is made of that has one
 
 

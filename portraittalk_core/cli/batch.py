@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..batch.options import BatchOptions
 from ..errors import InputError
 from .arguments import Command, add_file, add_mesh, add_options, options_from
+from .process import goes_on_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -83,12 +84,8 @@ def batch(args: argparse.Namespace) -> int:
     models = [None if path is None else path.resolve() for path in paths]
     settings = BatchSettings(args.out, args.mesh_backend, *models)
     options = options_from(args, BatchOptions)
-    with progress_bar("batch") as on_progress:
-        try:
-            result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_print_item)
-        except KeyboardInterrupt:
-            print(f"finished items are kept in {args.out}; the same command goes on from there", file=sys.stderr)
-            raise
+    with progress_bar("batch") as on_progress, goes_on_from(args.out, "finished items"):
+        result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_print_item)
     workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
     blocked = f"{result.blocked} skipped (what they need was not made), " if result.blocked else ""
     print(

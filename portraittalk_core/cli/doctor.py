@@ -21,7 +21,7 @@ def doctor(args: argparse.Namespace) -> None:
         print(diagnosis.to_json())
         return
     for section in diagnosis.sections:
-        rows = [("ok" if line.ok else "!", line.name, line.found, line.advice) for line in section.lines]
+        rows = [("ok" if line.ok else "!", line.name, line.state, line.advice) for line in section.lines]
         print_table(section.title, rows)
 
 

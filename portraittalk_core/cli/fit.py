@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..options import option_of
 from ..training.lips.fit_options import FIT_SUFFIX, FitOptions
 from .arguments import add_options, options_from
+from .process import goes_on_from
 from .progress import progress_bar
 from .renderers import flags_named, open_renderer
 
@@ -67,7 +68,7 @@ def fitted(
     speech = load_speech(film.path, film.track.seconds) if probe_video(film.path).has_sound else None
     print(f"Fitting {file.name} to {film.source}: {fit.fit:g} minutes of training on its own frames. They are kept in")
     print(f"{folder}; a stopped run goes on there, and the same film is not fitted again.")
-    with flags_named(), progress_bar("fitting") as on_progress:
+    with flags_named(), progress_bar("fitting") as on_progress, goes_on_from(folder, "steps until the last checkpoint"):
         result = fit_to_film(film, speech, file, folder, fit.fit, on_progress)
     helps = result.helps_mouths if mouths_alone else result.helps
     _print_result(result, film, helps)

@@ -48,7 +48,7 @@ def _opening(args: argparse.Namespace, track: LandmarkTrack | KeypointTrack) -> 
     from ..face.mesh.landmarks import open_mesh
     from ..media.video_read import read_pictures
     from ..plots.lip_opening import plot_opening
-    from ..renderers.implicit.lip_opening import OpeningMeter, asked_opening
+    from ..renderers.implicit.lip_opening import OpeningMeter, target_opening
 
     with open_mesh() as mesh:
         meter = OpeningMeter(mesh, track.fps)
@@ -56,7 +56,7 @@ def _opening(args: argparse.Namespace, track: LandmarkTrack | KeypointTrack) -> 
             if number == len(track):
                 break
             meter.see(picture)
-    opening = meter.against(asked_opening(track))
+    opening = meter.against(target_opening(track))
     print(json.dumps(opening.summary()))
     return plot_opening(opening, args.measured.name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..training.data.options import PrepareOptions
 from .arguments import Command, add_file, add_options, options_from
+from .process import goes_on_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def prepare(args: argparse.Namespace) -> None:
     options = options_from(args, PrepareOptions, needs_sound=not args.silent_too)
     encoder = None if args.hubert is None else _open_hubert(args.hubert)
     source = None if args.face_recon is None else _open_source(args.face_recon)
-    with progress_bar("preparing") as on_progress:
+    with progress_bar("preparing") as on_progress, goes_on_from(args.out, "finished clips"):
         report = prepare_videos(args.videos, args.out, options, args.workers, on_progress)
     print(report.text().rstrip())
     print(f"{report.num_old} were finished before. The report is in {args.out}.")

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 from ..errors import InputError, PortraitTalkError
@@ -53,8 +54,8 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
                 _check_current_folder()
                 code = job()
             sys.stdout.flush()
-        except KeyboardInterrupt:
-            return _print_error("stopped; nothing was written", EXIT_STOPPED, debug)
+        except KeyboardInterrupt as stop:
+            return _print_error(f"stopped; {stop.args[0] if stop.args else 'nothing was written'}", EXIT_STOPPED, debug)
         except PortraitTalkError as error:
             return _print_error(str(error), EXIT_USER, debug)
         except BrokenPipeError:
@@ -67,6 +68,22 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
             text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
             return _print_error(text, EXIT_INTERNAL, debug)
     return code or EXIT_OK
+
+
+@contextmanager
+def goes_on_from(folder: Path | None, kept: str) -> Iterator[None]:
+    """Let the message of work that is stopped say that what is finished is kept.
+
+    Args:
+        folder: that keeps it, if there is anything in it; None: nothing is kept.
+        kept: what it keeps, such as "finished rows".
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+            raise
+        raise KeyboardInterrupt(f"{kept} are kept in {folder}; the same command goes on from there") from stop
 
 
 def open_standard_streams() -> None:

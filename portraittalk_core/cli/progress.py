@@ -48,16 +48,39 @@ def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> Pr
         name: what is being done.
         clock: seconds that only grow.
     """
-    started_s = reported_s = clock()
+    reported_s = clock()
+    begun: tuple[float, int] | None = None  # when something was told first, and how much was done then
+    grown = reported_s, 0  # when more was done for the last time, and how much
 
     def on_progress(done: int, total: int) -> None:
-        nonlocal reported_s
+        nonlocal reported_s, begun, grown
         now_s = clock()
+        begun = begun or (now_s, done)
+        if done > grown[1]:
+            grown = now_s, done
         if now_s - reported_s < PLAIN_EVERY_S or done < 1 or total < 1:
             return
         reported_s = now_s
-        remaining_s = (now_s - started_s) * max(total - done, 0) / done
         # no counts: their unit may be parts of frames
-        print(f"{name}: {done * 100 // total} %, {remaining_s:.0f} s left", file=sys.stderr)
+        print(f"{name}: {done * 100 // total} %{_left(begun, grown, total - done, now_s)}", file=sys.stderr)
 
     return on_progress
+
+
+def _left(begun: tuple[float, int], grown: tuple[float, int], remaining: int, now_s: float) -> str:
+    """The time left, in words; nothing before anything was done.
+
+    What was done before it was told first, as by an earlier run, took no time; and while a step lasts, less is left.
+
+    Args:
+        begun: when something was told first, seconds, and how much was done then.
+        grown: when more was done for the last time, and how much.
+        remaining: how much is not done.
+        now_s: seconds.
+    """
+    done = grown[1] - begun[1]
+    if done < 1:
+        return ""
+    step_s = (grown[0] - begun[0]) / done
+    left_s = max(step_s * (remaining - 1), step_s * remaining - (now_s - grown[0]))
+    return f", {max(left_s, 0):.0f} s left"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..cache_key import cache_key, file_digest
+from .process import goes_on_from
 
 if TYPE_CHECKING:
     from ..renderers.sections import Sections
@@ -48,7 +49,8 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
     root = Path(f"{args.out}{SUFFIX}")
     sections = Sections(root, job_key(args))
     prune(root, sections.key, days=0)
-    yield sections
+    with goes_on_from(root, "finished sections"):
+        yield sections
     with contextlib.suppress(OSError):
         root.rmdir()
     if sections.summary:

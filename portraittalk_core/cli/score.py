@@ -22,6 +22,7 @@ from .arguments import (
     options_from,
     print_table,
 )
+from .process import goes_on_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -85,13 +86,8 @@ def score(args: argparse.Namespace) -> int:
     from ..evaluation.score_report import ScoreReport, environment, settings_of
 
     on_result = _print_result if len(samples) > 1 else None
-    with _tools(args) as tools, progress_bar("scoring") as on_progress:
-        try:
-            results = evaluate_many(samples, options, tools, folder, on_progress, on_result)
-        except KeyboardInterrupt:
-            if folder is not None and folder.is_dir():
-                print(f"finished rows are kept in {folder}; the same command goes on from there", file=sys.stderr)
-            raise
+    with _tools(args) as tools, progress_bar("scoring") as on_progress, goes_on_from(folder, "finished rows"):
+        results = evaluate_many(samples, options, tools, folder, on_progress, on_result)
     if len(results) == 1 and results[0].error and not results[0].values and args.pairs is None:
         raise InputError(results[0].error)
     settings = settings_of(options, args.reference_free)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import check_range
 from ..errors import InputError
 from .arguments import Command, add_file, check_output, print_table
+from .process import goes_on_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ EXAMPLES = """examples:
   portraittalk train lips --config lips.toml                      (paints mouths into films: dub --renderer lips)
   portraittalk train closures --config closures.toml              (where lips close on p, b, m and tuck on f, v)"""
 SUFFIXES = (".safetensors",)
+CHECKPOINTS = "checkpoints"  # folder in that of a run
 HOURS, MAX_SEED = 10.0, 2**32 - 1
 OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
 
@@ -164,7 +166,7 @@ def _train_recipe(args: argparse.Namespace) -> None:
 def _train_configured(args: argparse.Namespace) -> None:
     load_config, train_stage, print_result = _configured(args.what)
     config = load_config(_config_file(args))
-    with progress_bar("training") as on_progress:
+    with progress_bar("training") as on_progress, goes_on_from(config.out / CHECKPOINTS, "checkpoints"):
         result = train_stage(config, on_progress)
     print_result(config, result)
 

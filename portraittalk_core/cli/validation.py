@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..checks import abbreviated, check_finite_number, check_text, is_same_file
-from ..errors import InputError
+from ..errors import InputError, MissingFileError
 from ..options import Option, check_option
 
 FilesOf = Callable[[Path], Sequence[Path]]
@@ -76,10 +76,12 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 
 def with_flag_of_missing_file(parser: argparse.ArgumentParser, args: argparse.Namespace, error: Exception) -> Exception:
-    """The error of a command; of one that says that a file does not exist, one with its flag and what may be meant."""
+    """The error of a command; where a file is missing that a flag names, one with the flag and what may be meant."""
+    if not isinstance(error, MissingFileError):
+        return error
     for action in parser._actions:  # noqa: SLF001
         for path in _inputs(action, args):
-            if str(error).startswith(f"{path} does not exist"):
+            if path == error.path:
                 return InputError(f"{_name(action)} {path} {_why_missing(path)}")
     return error
 

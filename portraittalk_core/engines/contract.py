@@ -220,7 +220,7 @@ def whole_keypoints(
     from ..motion.keypoint_time import join
     from ..motion.options import MotionOptions
 
-    if made(engine) == LANDMARKS:
+    if output_kind(engine) == LANDMARKS:
         raise InputError(f"the engine {engine.name} makes landmarks; choose one that makes keypoints (JoyVASA).")
     options = options or MotionOptions()
     track = join(engine.spans(speech, reference, options, on_progress))
@@ -230,27 +230,27 @@ def whole_keypoints(
     return track
 
 
-def made(engine: MotionEngine) -> str:
+def output_kind(engine: MotionEngine) -> str:
     """What an engine makes: "landmarks", or the layout of its keypoints."""
     return getattr(engine, "makes", LANDMARKS)
 
 
-def check_makes(engine: MotionEngine, *wanted: str) -> MotionEngine:
+def check_makes(engine: MotionEngine, *kinds: str) -> MotionEngine:
     """Check that an engine makes what somebody can use, and return it.
 
     Args:
         engine: any motion engine.
-        wanted: "landmarks", and layouts of keypoints.
+        kinds: those that can be used: "landmarks", and layouts of keypoints.
 
     Raises:
         InputError: it makes something else; the text says what to do.
     """
-    makes = made(engine)
-    if makes not in wanted:
+    makes = output_kind(engine)
+    if makes not in kinds:
         renderer = RENDERERS.get(makes)
         advice = f"take the renderer {renderer}, or another engine" if renderer else "choose another engine"
         raise InputError(
-            f"the engine {engine.name} makes {_called(makes)}, and {_called(wanted[0])} are needed here; {advice}."
+            f"the engine {engine.name} makes {_called(makes)}, and {_called(kinds[0])} are needed here; {advice}."
         )
     return engine
 

@@ -136,20 +136,6 @@ class FaceCrop:
         size = self.options.size
         return replace(self.track, points=(points / self.side).float(), width=size, height=size)
 
-    def track_on_picture(self, on_crop: LandmarkTrack) -> LandmarkTrack:
-        """Landmarks (of T frames, or one box for any number) from the crop back onto the picture.
-
-        Raises:
-            InputError: another number of frames.
-        """
-        if len(self) not in (1, len(on_crop)) and not self.is_fixed:
-            raise InputError(f"{len(on_crop)} frames of landmarks do not fit the {len(self)} boxes of the crop.")
-        corners = self.corners if len(self) == len(on_crop) else self.corners[:1]
-        points = on_crop.points.double() * self.side
-        points[..., :2] += corners[:, None]
-        size = {"width": self.track.width, "height": self.track.height}
-        return replace(on_crop, points=(points / self._picture()).float(), **size)
-
     def _picture(self) -> Tensor:
         return torch.tensor([self.track.width, self.track.height, self.track.width], dtype=torch.float64)
 

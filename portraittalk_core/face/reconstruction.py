@@ -23,7 +23,6 @@ from ..weights.load import load_strict, read_tensors
 from .topology import LEFT_EYE_CORNERS, MOUTH_CORNERS, NOSE_TIP, RIGHT_EYE_CORNERS
 
 GROUPS = {"identity": 80, "expression": 64, "texture": 80, "angles": 3, "light": 27, "shift": 2, "depth": 1}
-NUM_COEFFICIENTS = sum(GROUPS.values())
 BLOCKS, WIDTH, EXPANSION = (3, 4, 6, 3), 64, 4  # of ResNet-50
 SIDE_PX, SCALE_PX = 224, 102.0  # of the aligned face; its template's unit in pixels
 # the mean face's five points in the model's units, y up: what the public code aligns pictures to

@@ -16,6 +16,7 @@ COARSE_PX = 128  # of which these many pixels a side are looked at
 MIN_CUT = 6.0  # levels of 255 between the pictures before and after a cut, at the least
 CHANGED = 0.3  # share of the picture that differs by as much: a hand that comes in changes less
 OUTSTANDING = 5.0  # times the usual difference around it
+FASTER = 2.0  # times the usual difference before it, and after it: a camera that begins or ends to move is no cut
 AROUND = 8  # frames before and after, whose differences are the usual ones
 JUMP = 0.6  # of the face's size: a face that is so much further on in the next frame is another, or in another scene
 LIKE = 0.024  # inter-ocular distances, mean: one person's scenes reach 0.013, of pairs of people 2 % lie below
@@ -58,12 +59,13 @@ class SceneFinder:
         for at in torch.nonzero(differences > MIN_CUT).flatten().tolist():
             low = max(1, at - AROUND)
             # a camera that shakes now and then changes less than most of the picture in between
-            neighbours = torch.cat([moves[low:at], moves[at + 1 : at + 1 + AROUND]])
-            usual = float(neighbours.median()) if len(neighbours) else 0.0
+            sides = moves[low:at], moves[at + 1 : at + 1 + AROUND]
+            usual = _median(torch.cat(sides))
             # a flash lasts a frame: what follows it is what was before it
             flash = at + 1 < len(differences) and bool(over[at + 1] < differences[at] / 2)
             after_flash = at > 1 and bool(over[at] < differences[at - 1] / 2)
-            cuts[at] |= bool(differences[at] > OUTSTANDING * usual) and not flash and not after_flash
+            stands_out = differences[at] > max(OUTSTANDING * usual, *(FASTER * _median(side) for side in sides))
+            cuts[at] |= bool(stands_out) and not flash and not after_flash
         return cuts.long().cumsum(0)
 
 
@@ -110,6 +112,10 @@ def _unlikeness(one: Tensor, other: Tensor) -> float:
     scale, rotation, shift = align(other[None, face], one[None, face])
     moved = (scale[:, None, None] * other[None, face] @ rotation.transpose(1, 2) + shift[:, None])[0]
     return float((moved - one[face]).norm(dim=1).mean() / interocular_px(one[None])[0].clamp(min=1e-6))
+
+
+def _median(moves: Tensor) -> float:
+    return float(moves.median()) if len(moves) else 0.0
 
 
 def _difference(one: Tensor, other: Tensor) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from ..errors import MediaError, OutputError
+from ..errors import MediaError, MissingFileError, OutputError
 
 try:
     import fcntl
@@ -55,7 +55,8 @@ def check_path(path: Path) -> os.stat_result:
     """What the system says of an existing file or folder, links followed.
 
     Raises:
-        MediaError: it does not exist, is a loop of links, or the name cannot be one.
+        MissingFileError: it does not exist.
+        MediaError: it is a loop of links, or the name cannot be one.
     """
     name = str(path).replace("\0", "\\0")
     try:
@@ -63,7 +64,7 @@ def check_path(path: Path) -> os.stat_result:
     except ValueError as error:  # the only one Python raises for a path itself
         raise MediaError(f"{name} is no name of a file: it holds characters that none can hold; correct it.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(f"{name} does not exist; check the path.") from error
+        raise MissingFileError(f"{name} does not exist; check the path.", Path(path)) from error
     except OSError as error:
         what = {
             errno.ELOOP: "is a link that leads back to itself; give the file that is meant",

@@ -23,7 +23,7 @@ class FlickerMeter(Meter):
     def __init__(self, still_levels: int = STILL_LEVELS) -> None:
         self.still_levels = int(check_range(still_levels, 0, 255, "still_levels"))
         self._last: tuple[Tensor, Tensor] | None = None
-        self._changed = self._num_still = self._num_pixels = 0
+        self._changed = self._num_still = 0
 
     def update(self, generated: Tensor, target: Tensor) -> float | None:
         """Add the next frame of both.
@@ -49,13 +49,7 @@ class FlickerMeter(Meter):
         static = ((now[1] - previous[1]).abs() <= self.still_levels).all(2)
         changed, count = int((now[0] - previous[0]).abs().sum(2)[static].sum()), int(static.sum())
         self._changed, self._num_still = self._changed + changed, self._num_still + count
-        self._num_pixels += static.numel()
         return changed / (3 * count) if count else None
-
-    @property
-    def still_share(self) -> float:
-        """Fraction of the true video's pixels that are static, 0..1, over which the result is averaged."""
-        return self._num_still / self._num_pixels if self._num_pixels else 0.0
 
     def result(self) -> float:
         """Mean absolute change over still pixels and channels, 0..255 levels.

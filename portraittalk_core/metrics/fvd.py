@@ -31,11 +31,6 @@ class ClipFeatures:
         self._waiting: list[Tensor] = []
         self._gaussian = RunningGaussian()
 
-    @property
-    def num_left_over(self) -> int:
-        """Frames since the last whole clip."""
-        return len(self._waiting)
-
     def update(self, picture: Tensor) -> None:
         """Add the next frame, (H, W, 3) uint8 RGB; it is scaled bilinearly without antialiasing."""
         check_picture(picture, "the frame for FVD")
@@ -45,10 +40,6 @@ class ClipFeatures:
             with torch.no_grad():
                 self._gaussian.update(self.network(torch.stack(self._waiting, 1)[None]))
             self._waiting = []
-
-    def next_video(self) -> None:
-        """Another video follows: frames that do not fill a clip are left out."""
-        self._waiting = []
 
     def gaussian(self) -> RunningGaussian:
         """Mean and covariance of all whole clips so far."""

@@ -41,19 +41,19 @@ class Engine(Protocol):
         """Consecutive pieces of the speaking face's landmarks."""
 
 
-def film_order(num_frames: int, wanted: int, film_end: str) -> Tensor:
+def film_order(num_frames: int, num_speech_frames: int, film_end: str) -> Tensor:
     """(T,) int64 numbers of a film's frames, as they follow each other where the speech is longer than the film.
 
     Args:
         num_frames: of the film.
-        wanted: by the speech.
+        num_speech_frames: that the speech lasts.
         film_end: see `DubOptions`.
 
     Returns:
-        T is `wanted`, or `num_frames` where that is more, or where the film is to end.
+        T is `num_speech_frames`, or `num_frames` where that is more, or where the film is to end.
     """
     check_choice(film_end, FILM_ENDS, "film_end")
-    at = torch.arange(num_frames if film_end == "cut" else max(num_frames, wanted))
+    at = torch.arange(num_frames if film_end == "cut" else max(num_frames, num_speech_frames))
     if film_end == "loop":
         return at % num_frames
     if film_end == "ping-pong":

@@ -1,8 +1,8 @@
-"""A keypoint track as curves over time that people can read and change, and the track of changed curves."""
+"""A keypoint track as curves over time that people can read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from torch import Tensor
 from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..types import KeypointTrack
-from .keypoint_edit import added, in_head_axes, rest_expression
+from .keypoint_edit import in_head_axes, rest_expression
 from .keypoint_regions import ExpressionBasis, known_basis
-from .keypoint_rotation import head_angles, with_head_angles
+from .keypoint_rotation import head_angles
 
 CURVES = ("mouth", "blink", "pitch", "yaw", "roll", "x", "y", "scale")
 
@@ -56,35 +56,6 @@ def curves_of(track: KeypointTrack, basis: ExpressionBasis | None = None, rest: 
         mouth = mouth - mouth.min()
     x, y = track.translation[:, 0], track.translation[:, 1]
     return KeypointCurves(mouth, blink, pitch, yaw, roll, x, y, track.scale)
-
-
-def with_curves(
-    track: KeypointTrack, curves: KeypointCurves, basis: ExpressionBasis | None = None, rest: Tensor | None = None
-) -> KeypointTrack:
-    """The track whose curves are others; what they do not show stays.
-
-    Args:
-        track: T frames.
-        curves: of T frames, as `curves_of(track, basis, rest)` gives them, changed.
-        basis: as for `curves_of`.
-        rest: as for `curves_of`; give the same to both to read back what was set.
-
-    Raises:
-        InputError: curves of another length, or a scale that is not above 0.
-    """
-    if len(curves) != len(track):
-        raise InputError(f"the curves have {len(curves)} frames, the keypoint track {len(track)}; give curves of it.")
-    if float(curves.scale.min()) <= 0:
-        raise InputError(f"the curve scale must stay above 0, but falls to {float(curves.scale.min()):g}.")
-    basis = basis or _basis_of(track)
-    old = curves_of(track, basis, rest)
-    result = added(track, curves.mouth - old.mouth, basis.parting)
-    result = added(result, curves.blink - old.blink, basis.shutting)
-    head, was = (torch.stack([c.pitch, c.yaw, c.roll], 1) for c in (curves, old))
-    if not torch.equal(head, was):
-        result = with_head_angles(result, head)
-    place = torch.stack([curves.x, curves.y, track.translation[:, 2]], 1)
-    return replace(result, translation=place, scale=curves.scale)
 
 
 def _basis_of(track: KeypointTrack) -> ExpressionBasis:

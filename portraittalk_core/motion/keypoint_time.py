@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +14,7 @@ from ..errors import InputError
 from ..types import KeypointTrack, as_fps
 from .dub import film_order
 from .keypoint_rotation import angles_of, between, rotation_of
-from .smoothing import frame_times_s
+from .resample import frames_at_fps
 
 MAX_FRAMES = 10_000_000
 FILLS = ("hold", "interpolate")
@@ -38,10 +37,8 @@ def at_fps(track: KeypointTrack, fps: Fraction | float | str) -> KeypointTrack:
     fps = as_fps(fps)
     if fps == track.fps:
         return track
-    count, rate = math.ceil(len(track) * fps / track.fps), float(track.fps)
-    at = ((frame_times_s(count, fps) - 0.5 / rate) * rate).clamp(0, len(track) - 1)
-    lower, upper = at.floor().long(), at.ceil().long()
-    mixed = mixture(in_order(track, lower), in_order(track, upper), (at - lower).float())
+    lower, upper, share = frames_at_fps(len(track), track.fps, fps)
+    mixed = mixture(in_order(track, lower), in_order(track, upper), share)
     return replace(mixed, fps=fps)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import torch
+from torch import Tensor
 
 from ..errors import InputError
 from ..types import LandmarkTrack, as_fps, joined_shoulders
@@ -31,17 +32,30 @@ def at_fps(track: LandmarkTrack, fps: Fraction | float | str) -> LandmarkTrack:
     fps = as_fps(fps)
     if fps == track.fps:
         return track
-    count, rate = math.ceil(len(track) * fps / track.fps), float(track.fps)
-    times = frame_times_s(count, fps) - 0.5 / rate
-    at = (times.double() * rate).clamp(0, len(track) - 1)
-    lower = at.floor().long()
-    upper, share = at.ceil().long(), (at - lower).float()
+    lower, upper, share = frames_at_fps(len(track), track.fps, fps)
     points = torch.lerp(track.points[lower], track.points[upper], share[:, None, None])
     valid = track.valid[lower] & track.valid[upper]
     shoulders = track.shoulders
     if shoulders is not None:
         shoulders = torch.lerp(shoulders[lower], shoulders[upper], share)
     return replace(track, points=points, valid=valid, fps=fps, shoulders=shoulders)
+
+
+def frames_at_fps(num_frames: int, rate: Fraction, fps: Fraction) -> tuple[Tensor, Tensor, Tensor]:
+    """Between which frames those of another rate lie, by their middles.
+
+    Args:
+        num_frames: T frames.
+        rate: their frames per second.
+        fps: those of the F = ceil(T · fps / rate) new ones.
+
+    Returns:
+        (F,) numbers of the frames before and after, and (F,) the share 0..1 of the one after.
+    """
+    times = frame_times_s(math.ceil(num_frames * fps / rate), fps) - 0.5 / float(rate)
+    at = (times * float(rate)).clamp(0, num_frames - 1)
+    lower = at.floor().long()
+    return lower, at.ceil().long(), (at - lower).float()
 
 
 def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:

@@ -49,7 +49,7 @@ class Line:
     """One checked item: its state and advice."""
 
     name: str
-    found: str
+    state: str
     ok: bool
     advice: str = ""  # what to do; empty where nothing needs doing
 

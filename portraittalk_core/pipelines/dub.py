@@ -86,7 +86,7 @@ def read_film(
     if scenes == "same" and people is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
-    _log_findings(name, numbers, other_person, covered, fps)
+    _log_findings(name, numbers, other_person, covered, fps, "shape" if people is None else "descriptor")
     usable = track.valid & ~other_person & ~covered
     if not usable.any():
         raise NoFaceError(
@@ -153,8 +153,10 @@ def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:
     return adjacent
 
 
-def _log_findings(name: str, scenes: Tensor, other_person: Tensor, covered: Tensor, fps: Fraction) -> None:
-    """Log what of a film is left as it was filmed, and why."""
+def _log_findings(  # noqa: PLR0913 - what was found
+    name: str, scenes: Tensor, other_person: Tensor, covered: Tensor, fps: Fraction, known_by: str
+) -> None:
+    """Log what of a film is left as it was filmed, and why; people were told apart by what `known_by` says."""
     if other_person.any():
         first = float(int(other_person.int().argmax()) / fps)
         log.warning(
@@ -165,8 +167,8 @@ def _log_findings(name: str, scenes: Tensor, other_person: Tensor, covered: Tens
     elif int(scenes.max()):
         cuts = ", ".join(f"{float(at / fps):.2f} s" for at in _cuts(scenes)[:8])
         log.warning(
-            "%s has cuts, at %s%s: as far as its shape tells, the face is the same in all scenes, and speaks in all. "
-            "If it is not, cut the film there.", name, cuts, " and later" if len(_cuts(scenes)) > 8 else "",
+            "%s has cuts, at %s%s: as far as its %s tells, the face is the same in all scenes, and speaks in all. "
+            "If it is not, cut the film there.", name, cuts, " and later" if len(_cuts(scenes)) > 8 else "", known_by,
         )  # fmt: skip
     if covered.any():
         log.warning(

@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..engines.contract import LANDMARKS, MotionEngine, made
+from ..engines.contract import LANDMARKS, MotionEngine, output_kind
 from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..style.prior import BlendedStyle, Style
@@ -27,7 +27,7 @@ def engine_in_style(engine: MotionEngine, style: Style | None) -> MotionEngine:
     Raises:
         InputError: a style without motion statistics.
     """
-    if not isinstance(style, BlendedStyle) or style.strength == 0 or made(engine) != LANDMARKS:
+    if not isinstance(style, BlendedStyle) or style.strength == 0 or output_kind(engine) != LANDMARKS:
         return engine
     return BlendedStyleEngine(engine, style)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made, whole_track
+from ..engines.contract import LANDMARKS, MotionEngine, check_makes, output_kind, whole_track
 from ..engines.registry import open_engine
 from ..face.mesh.landmarks import find_portrait
 from ..motion import keypoint_time
@@ -79,7 +79,7 @@ def talk(
     else:
         track = driven_track(driving, portrait, speech, options, film_end)
         motion, total = (dub_track(track, speech, options, engine, listening, absolute=False),), len(track)
-    job = RenderJob(portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
+    job = RenderJob(portrait, motion, total, options.fps, speech, style, output_kind(engine) != LANDMARKS)
     sound = speech if sound is None else sound
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 
@@ -122,14 +122,14 @@ def driven_keypoints(
 
 def _order_for(speech: Speech, num_frames: int, options: MotionOptions, driving: Film, film_end: str) -> Tensor:
     """(T,) numbers of a driving video's frames, as they follow each other for a speech."""
-    wanted = speech.num_frames(options.fps)
-    if film_end == "cut" and wanted > num_frames:
+    num_speech_frames = speech.num_frames(options.fps)
+    if film_end == "cut" and num_speech_frames > num_frames:
         log.warning(
             "%s lasts %.2f s, the speech %.2f s: it is cut off where the driving video ends. To keep all of it: %s "
             "with hold, loop or ping-pong.", driving.source, float(num_frames / options.fps), speech.seconds,
             option_of(DubOptions, "film_end").flag,
         )  # fmt: skip
-    return film_order(num_frames, wanted, film_end)[:wanted]
+    return film_order(num_frames, num_speech_frames, film_end)[:num_speech_frames]
 
 
 def landmarks_of_speech(

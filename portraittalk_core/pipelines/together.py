@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made
+from ..engines.contract import LANDMARKS, MotionEngine, check_makes, output_kind
 from ..errors import InputError
 from ..face.geometry import face_box_px
 from ..motion.dub import fit_speech
@@ -107,7 +107,7 @@ def talk_speakers(
         )
         motion = engine.spans(speech, speaker.portrait.landmarks, face_options, listening)
         jobs.append(
-            RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
+            RenderJob(speaker.portrait, motion, total, options.fps, speech, style, output_kind(engine) != LANDMARKS)
         )  # fmt: skip
     return render_together(renderer, jobs, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 

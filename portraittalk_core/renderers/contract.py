@@ -56,13 +56,6 @@ class Film:
         """Number of a frame's scene."""
         return 0 if self.scenes is None else int(self.scenes[index])
 
-    def track_of_scene(self, scene: int) -> LandmarkTrack:
-        """The landmarks of one scene's frames."""
-        frames = None if self.scenes is None else self.scenes == scene
-        if frames is None or bool(frames.all()):
-            return self.track
-        return self.track.at(frames)
-
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
         from ..memory_map import gathered

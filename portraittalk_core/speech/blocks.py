@@ -67,15 +67,3 @@ def every_other(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     for block in blocks:
         yield block[first::2]
         first = (first + len(block)) % 2
-
-
-def of_size(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same signal in blocks of `size` rows; the last one may be smaller."""
-    buffered = None
-    for block in blocks:
-        buffered = block if buffered is None else torch.cat([buffered, block])
-        while len(buffered) >= size:
-            yield buffered[:size]
-            buffered = buffered[size:]
-    if buffered is not None and len(buffered):
-        yield buffered

@@ -138,21 +138,21 @@ def _at_frames(windows: Iterable[Tensor], count: int) -> Iterator[Tensor]:
         yield last.expand(count - answered, *last.shape[1:])
 
 
-def present_levels(levels: Tensor, heard: Tensor, gate_db: float) -> Tensor:
+def present_levels(levels: Tensor, voiced: Tensor, gate_db: float) -> Tensor:
     """Where the levels of a voice stand above the noise, without asking the network again.
 
     Args:
         levels: (M, 2) decibels of `SPEECH_BANDS_HZ`, 100 a second.
-        heard: (M,) bool: where the network hears a voice.
+        voiced: (M,) bool: where the network hears a voice.
         gate_db: as of `voice_activity`.
 
     Returns:
         (M,) 0..1; 1 throughout where noise hides the pauses, 0 where no voice is heard.
     """
     level = levels.amax(1)
-    if not heard.any():
+    if not voiced.any():
         return torch.zeros_like(level)
-    return _above_the_noise(level, _quantile(level[heard], 0.95), gate_db)[0]
+    return _above_the_noise(level, _quantile(level[voiced], 0.95), gate_db)[0]
 
 
 def _above_the_noise(level: Tensor, loud: Tensor, gate_db: float) -> tuple[Tensor, Tensor]:

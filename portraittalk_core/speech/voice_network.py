@@ -26,7 +26,6 @@ WINDOW = 512  # samples of one answer: 32 ms
 CONTEXT = 64  # samples before them that the network sees too
 FFT_SIZE, HOP = 256, 128
 WIDTH = 128  # channels of the LSTM cell
-PROBABILITY_HZ = SPEECH_RATE_HZ / WINDOW  # 31.25
 LOUD, MAX_GAIN = 0.1, 1000.0  # a clip whose loudest half second has a lower RMS is raised to it, by up to 60 dB
 MEASURED = SPEECH_RATE_HZ // 2
 BLOCK = 128  # windows whose spectra are computed at once: 4 s

@@ -142,12 +142,26 @@ def test_references_that_are_named_are_taken(pack, film, filmed):
     named = LipPaintOptions(reference_frames="7, 2")
     chosen, _ = pack.lip_select.selected(images, film.track, (0, None), named)
     assert chosen.frames.faces == chosen.frames.lips == (7, 2)
-    with pytest.raises(ValueError, match=f"names frame {FRAMES}, but the frames has only {FRAMES} frames"):
+    with pytest.raises(ValueError, match=f"names frame {FRAMES}, but the film has frames 0 to {FRAMES - 1}"):
         pack.lip_select.selected(images, film.track, (0, None), LipPaintOptions(reference_frames=str(FRAMES)))
     with pytest.raises(ValueError, match=f"film_landmarks belong to pictures of {SIDE}×{SIDE}, the film has"):
         pack.lip_select.selected(images[:, ::2], film.track, (0, None), named)
     with pytest.raises(ValueError, match=f"film_landmarks have {FRAMES} frames, the film 3"):
         pack.lip_select.selected(images[:3], film.track, (0, None), named)
+
+
+@pytest.mark.parametrize(
+    ("indices", "said"),
+    [
+        (str(FRAMES), f"indices names frame {FRAMES}, but the film has frames 0 to {FRAMES - 1}"),
+        ("one", "indices must be numbers of frames"),
+        ("0 " * 101, "indices names 101 frames"),
+    ],
+)
+def test_errors_name_the_node_s_own_input(pack, film, filmed, indices, said):
+    numbers = {"num_references": 1, "num_lip_references": 1, "indices": indices}
+    with pytest.raises(ValueError, match=f"^{said}"):
+        pack.nodes.lips.SelectReferences.execute(filmed.float() / 255, 0, film.track, **numbers)
 
 
 @pytest.fixture

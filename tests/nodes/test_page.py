@@ -5,10 +5,11 @@ That no node is missing, covers another or leaves its group, `test_page_layout.p
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
-from browser import Tab, shipped
+from browser import SETTLE_S, Tab, shipped
 
 pytestmark = pytest.mark.comfy
 
@@ -16,6 +17,11 @@ WIDE = (2700, 1350)
 # videos of nodes of this pack that the page plays
 PLAYED = (
     "[...document.querySelectorAll('video')].filter(v => v.src.includes('portraittalk_') && v.videoWidth > 0).length"
+)
+# nodes that show a picture beside their video
+BESIDE = (
+    "app.graph._nodes.filter(n => n.videoContainer)"
+    ".filter(n => n.imgs?.length || n.widgets.some(w => w.name.startsWith('$$c'))).map(n => n.type)"
 )
 REACH = "Math.max(...app.graph._nodes.map(n => n.getBounding()).map(b => b[0] + b[2]))"
 
@@ -145,6 +151,8 @@ def test_the_video_takes_the_place_of_the_pictures_while_it_was_made(browser, re
         assert await tab.run() == "success"
         await tab.until(lambda: tab.evaluate(PLAYED), 1)
         assert await tab.evaluate("Object.keys(app.nodePreviewImages ?? {}).length") == 0
+        await asyncio.sleep(SETTLE_S)
+        await tab.until(lambda: tab.evaluate(BESIDE), [])
         assert not await tab.evaluate("document.body.innerText.includes('Error loading video')")
         await tab.shoot(f"video_{rendering}")
 

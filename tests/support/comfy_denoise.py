@@ -468,7 +468,7 @@ def moved(unet_binding, folder: Path, model, case: dict):
 
 
 def in_windows(model):
-    """The MODEL denoised in ComfyUI's own windows of sixteen frames."""
+    """The MODEL denoised in ComfyUI's own windows of eight frames."""
     from comfy import context_windows as windows
 
     class Handler(windows.IndexListContextHandler):
@@ -478,8 +478,8 @@ def in_windows(model):
     handler = Handler(
         windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
         windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID),
-        context_length=16,
-        context_overlap=4,
+        context_length=8,
+        context_overlap=2,
     )
     clone = model.clone()
     clone.model_options["context_handler"] = handler

@@ -32,7 +32,7 @@ from portraittalk_core.types import LandmarkTrack
 
 SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
 MOVING = float(schedule_sigmas(MOTION)[500])  # of the motion modules' own levels
-WINDOW = {"length": 16, "overlap": 4}
+WINDOW = {"length": 8, "overlap": 2}
 FACE = {"strength": 0.8}
 ANIMATE = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
 

@@ -100,11 +100,11 @@ class LivePlanner:
 
     def _gated(self, outputs: Tensor) -> Tensor:
         """(K, 7) curves of the next outputs, fitted to the speaker, and closed where nobody speaks."""
-        mel, span = self._mouth.heard()
+        mel, span = self._mouth.mel_history()
         voice = self._voice_of(mel, span)
         levels = level_of_bands(mel, SPEECH_BANDS_HZ)
-        heard = (voice > 0) & (levels.amax(1) > SILENT_DB)
-        activity = present_levels(levels, heard, self.options.silence_gate_db) * voice
+        voiced = (voice > 0) & (levels.amax(1) > SILENT_DB)
+        activity = present_levels(levels, voiced, self.options.silence_gate_db) * voice
         curves = outputs[:, : len(MOUTH_PARAMETERS)]
         if self._first + len(self._curves) >= ROUGH:
             self._spoken = torch.cat([self._spoken, curves[activity[span][::2] > 0.5]])[-REMEMBERED:]

@@ -193,7 +193,7 @@ class LiveMouth:
         self._span, self._answered = (self._answered, ready), ready
         return answer
 
-    def heard(self) -> tuple[Tensor, slice]:
+    def mel_history(self) -> tuple[Tensor, slice]:
         """The sound that the last values rest on.
 
         Returns:

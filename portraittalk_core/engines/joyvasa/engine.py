@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -162,8 +161,3 @@ def _between(values: Tensor, places: Tensor) -> Tensor:
     lower = at.floor().long()
     upper = (lower + 1).clamp(max=len(values) - 1)
     return torch.lerp(values[lower], values[upper], (at - lower).float()[:, None])
-
-
-def with_options(engine: JoyVasa, **changes: object) -> JoyVasa:
-    """The same engine with other options of `JoyVasaOptions`."""
-    return JoyVasa(engine.network, engine.hubert, engine.template, replace(engine.options, **changes))

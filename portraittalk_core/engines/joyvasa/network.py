@@ -31,7 +31,7 @@ class GeneratorSize:
     layers: int = 8  # L
     feed: int = 1024  # channels between the two maps of a layer
     steps: int = 500  # of the diffusion
-    heard: int = HUBERT_WIDTH  # channels of the speech encoder
+    audio_width: int = HUBERT_WIDTH  # channels of the speech encoder
 
 
 class Layer(nn.Module):
@@ -44,16 +44,16 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(size.width, size.feed), nn.Linear(size.feed, size.width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(size.width) for _ in range(3))
 
-    def heard(self, sound: Tensor) -> Tensor:
-        """(B, P + N, D) what attention to the sound of the same frame gives."""
-        attention, width = self.multihead_attn, sound.shape[-1]
-        values = F.linear(sound, attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :])
+    def audio_attention(self, audio: Tensor) -> Tensor:
+        """(B, P + N, D) cross-attention to the audio of the same frame."""
+        attention, width = self.multihead_attn, audio.shape[-1]
+        values = F.linear(audio, attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :])
         return attention.out_proj(values)
 
-    def forward(self, x: Tensor, heard: Tensor) -> Tensor:
-        """(B, P + N, D) motion, and what was heard, to (B, P + N, D)."""
+    def forward(self, x: Tensor, audio_attention: Tensor) -> Tensor:
+        """(B, P + N, D) motion, and its cross-attention to audio, to (B, P + N, D)."""
         x = self.norm1(x + self.self_attn(x, x, x, need_weights=False)[0])
-        x = self.norm2(x + heard)
+        x = self.norm2(x + audio_attention)
         return self.norm3(x + self.linear2(F.gelu(self.linear1(x))))
 
 
@@ -66,7 +66,7 @@ class Transformer(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Noisy motion, and what was heard, to the motion without noise."""
+    """Noisy motion, and its cross-attention to audio, to the motion without noise."""
 
     def __init__(self, size: GeneratorSize) -> None:
         super().__init__()
@@ -78,15 +78,15 @@ class Denoiser(nn.Module):
         self.register_buffer("places", waves(size.previous + size.frames, width), persistent=False)
         self.register_buffer("times", waves(size.steps + 1, width), persistent=False)
 
-    def heard(self, sound: Tensor) -> list[Tensor]:
-        """For each layer (B, P + N, D), from (B, P + N, D) sound; the same in every step."""
-        return [layer.heard(sound) for layer in self.transformer.layers]
+    def audio_attention(self, audio: Tensor) -> list[Tensor]:
+        """For each layer (B, P + N, D), from (B, P + N, D) audio; the same in every step."""
+        return [layer.audio_attention(audio) for layer in self.transformer.layers]
 
-    def forward(self, motion: Tensor, heard: list[Tensor], step: int) -> Tensor:
+    def forward(self, motion: Tensor, audio_attention: list[Tensor], step: int) -> Tensor:
         """(B, P + N, M) motion of which the last N frames are noisy, of one step, to (B, P + N, M)."""
         x = self.feature_proj(motion) + self.places + self.diff_step_map(self.times[step])
-        for layer, audio in zip(self.transformer.layers, heard, strict=True):
-            x = layer(x, audio)
+        for layer, attention in zip(self.transformer.layers, audio_attention, strict=True):
+            x = layer(x, attention)
         return self.motion_dec(x)
 
 
@@ -105,7 +105,7 @@ class MotionGenerator(nn.Module):
     def __init__(self, size: GeneratorSize | None = None) -> None:
         super().__init__()
         self.size = size = size or GeneratorSize()
-        self.audio_feature_map = nn.Linear(size.heard, size.width)
+        self.audio_feature_map = nn.Linear(size.audio_width, size.width)
         self.start_audio_feat = nn.Parameter(torch.zeros(1, size.previous, size.width))
         self.start_motion_feat = nn.Parameter(torch.zeros(1, size.previous, size.motion))
         self.null_audio_feat = nn.Parameter(torch.zeros(1, 1, size.width))

@@ -48,24 +48,25 @@ class Sampler:
                 noise = torch.randn(1, size.frames, size.motion, generator=generator)
             silent = net.null_audio_feat.expand_as(sound)
             both = torch.cat([torch.cat([sound_before, said], 1) for said in (silent, sound)])
-            window = self._window(motion, net.denoising_net.heard(both), noise, generator, on_step)
+            window = self._window(motion, net.denoising_net.audio_attention(both), noise, generator, on_step)
             motion, sound_before = window[:, -size.previous :], sound[:, -size.previous :]
             yield window[0]
 
     def _window(
         self,
         before: Tensor,
-        heard: list[Tensor],
+        audio_attention: list[Tensor],
         noise: Tensor,
         generator: torch.Generator,
         on_step: Callable[[], None] | None,
     ) -> Tensor:
-        """(1, N, M) from (1, P, M) motion before it and what each layer heard, without sound and with it."""
+        """(1, N, M) from (1, P, M) motion before it and each layer's cross-attention, without audio and with it."""
         x, times = noise.to(before.device), self.times()
         for step, following in zip(times, [*times[1:], 0], strict=True):
             both = torch.cat([before, x], 1).expand(2, -1, -1)
-            unheard, conditional = self.network.denoising_net(both, heard, step)[:, -x.shape[1] :].split(1)
-            clean = unheard + self.guidance * (conditional - unheard)
+            denoised = self.network.denoising_net(both, audio_attention, step)[:, -x.shape[1] :]
+            unconditional, conditional = denoised.split(1)
+            clean = unconditional + self.guidance * (conditional - unconditional)
             x = self._jump(x, clean, step, following) if self.steps else self._step(x, clean, step, generator)
             if on_step:
                 on_step()

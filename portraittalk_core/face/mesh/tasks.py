@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InputError, MissingDependency
+from ...errors import InputError, MissingDependency, MissingFileError
 from ...types import NUM_LANDMARKS
 from .native_logging import native_chatter_muted
 
@@ -43,7 +43,7 @@ class TasksMesh:
                 f"or a folder named by {FOLDERS_VARIABLE}."
             )
         if not path.is_file():
-            raise InputError(f"{path} does not exist; give the path of a {FILE} file.")
+            raise MissingFileError(f"{path} does not exist; give the path of a {FILE} file.", path)
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision

@@ -2,8 +2,7 @@
 
 The warp bridge measures an expression where it can be seen: the portrait is warped to the landmarks, with the head held
 still, and the model reads both the warped frame and the warped portrait at rest; their difference is the motion. The
-lips bridge asks the model's retargeting network instead. Either way the head comes from the landmarks. Back again leads
-the face mesh, on rendered frames.
+lips bridge asks the model's retargeting network instead. Either way the head comes from the landmarks.
 
 Shapes: T frames, K keypoints, S side of a crop.
 """
@@ -20,14 +19,13 @@ from torch import Tensor
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.geometry import align
-from ...face.mesh.landmarks import MeshBackend, track_faces
 from ...media.tee import tee
 from ...motion.keypoint_regions import BROWS, EYES, MOUTH, REST, ExpressionBasis
 from ...motion.keypoint_rotation import angles_of, rotation_of
 from ...motion.rig import WIDEST_GAP, make_rig
 from ...threads import one_torch_thread
 from ...types import KeypointTrack, LandmarkTrack, Portrait
-from ..contract import Callbacks, Renderer, RenderJob
+from ..contract import RenderJob
 from ..warp.build import warped_pictures
 from .contract import KeypointModel, Keypoints, Retargeting
 from .crop import FaceCrop
@@ -107,23 +105,6 @@ def keypoints_of_lips(
         yield head.track(span, moved.float().cpu() / scale)
 
 
-def landmarks_of_keypoints(
-    renderer: Renderer, job: RenderJob, mesh: MeshBackend | None = None, callbacks: Callbacks | None = None
-) -> LandmarkTrack:
-    """The landmarks of a rendered face, found on the frames of a job; none of them is kept.
-
-    Args:
-        renderer: what draws.
-        job: source and motion.
-        mesh: an open back end; None opens one for this call.
-        callbacks: of the rendering; may raise to stop.
-
-    Raises:
-        NoFaceError: no frame shows a face.
-    """
-    return track_faces(renderer.render(job, callbacks), job.fps, mesh, source="the rendered frames")
-
-
 def lip_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, target: Tensor) -> Tensor:
     """(T, K, 3) displacements of placed keypoints that open a face's lips.
 
@@ -152,24 +133,6 @@ def eye_displacements(retargeting: Retargeting, placed: Tensor, rest: Tensor, ta
     with torch.no_grad():
         moved = retargeting.eyes(placed.expand(count, -1, -1), rest.expand(count, -1).to(placed), targets)
     return moved[1:] - moved[:1]
-
-
-def lip_normalisation(retargeting: Retargeting, placed: Tensor, rest: Tensor) -> Tensor | None:
-    """(1, K, 3) displacement that shuts a source's open lips, to be added to all its placed keypoints.
-
-    Args:
-        retargeting: of the model.
-        placed: (1, K, 3) keypoints of the source as it is.
-        rest: (1,) its `lip_ratio`.
-
-    Returns:
-        None where the lips are shut already (a ratio below .03).
-
-    Source: LivePortrait's lip normalisation (public code).
-    """
-    if PUBLIC_RATIO * float(rest[0]) < OPEN_LIPS:
-        return None
-    return lip_displacements(retargeting, placed, rest, torch.zeros(1))
 
 
 def lip_ratio(points_px: Tensor) -> Tensor:

@@ -38,15 +38,15 @@ class Driving:
     Args:
         renderer: with its model, options and Audio2Exp driver.
         job: what is rendered.
-        heard: called while the speech is heard, at least once a layer; may raise to stop.
+        on_layer: called at least once a layer of the speech encoder; may raise to stop.
 
     Raises:
         InputError: an Audio2Exp driver without speech or of another family, a bad alpha.
     """
 
-    def __init__(self, renderer: FaceRenderer, job: RenderJob, heard: Callable[[], None] | None = None) -> None:
+    def __init__(self, renderer: FaceRenderer, job: RenderJob, on_layer: Callable[[], None] | None = None) -> None:
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
-        self._on_layer = None if heard is None else lambda *_: heard()
+        self._on_layer = None if on_layer is None else lambda *_: on_layer()
         self.curve = AlphaCurve(renderer.alpha)
         self.mouth = MouthAmount(renderer.model, job.source)
         check_lips(renderer.options, job)

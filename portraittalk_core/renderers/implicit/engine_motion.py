@@ -18,7 +18,7 @@ from ..contract import Film, RenderJob
 if TYPE_CHECKING:
     from .options import KeypointRenderOptions
 
-ENGINE, OURS = "engine", "ours"  # whose the lips are
+OURS = "ours"  # the lips are the built-in engine's
 
 
 def check_lips(options: KeypointRenderOptions, job: RenderJob) -> None:

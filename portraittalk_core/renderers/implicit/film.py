@@ -88,12 +88,12 @@ class _FilmRenderer:
         targets = (points for span in spans for points in span.points)
         for batch in self._batches():
             size = len(batch.pictures)
-            wanted = torch.stack(list(itertools.islice(targets, size)))
+            target = torch.stack(list(itertools.islice(targets, size)))
             if warped is None:
-                motion = self._opened(batch, wanted)
+                motion = self._opened(batch, target)
             else:
                 motion = self._measured(batch, list(itertools.islice(warped, size)))
-            yield from self._drawn(batch, motion, wanted)
+            yield from self._drawn(batch, motion, target)
 
     def along_keypoints(self, spans: Iterator[KeypointTrack], driving: Driving) -> Iterator[Tensor]:
         """Faces with the whole motion of a keypoint track."""
@@ -160,13 +160,13 @@ class _FilmRenderer:
         return replace(batch.motion, expression=expression)
 
     @torch.no_grad()
-    def _opened(self, batch: FilmBatch, wanted: Tensor) -> KeypointTrack:
+    def _opened(self, batch: FilmBatch, target: Tensor) -> KeypointTrack:
         """The batch's motion with lips as far open as in (B, 478, 3) landmarks, by the retargeting network."""
         if not batch.drawn:
             return batch.motion
         frames = [batch.first + at for at in batch.drawn]
         now, then = (
-            lip_ratio(self._pixels(points)) for points in (self._film.track.points[frames], wanted[batch.drawn])
+            lip_ratio(self._pixels(points)) for points in (self._film.track.points[frames], target[batch.drawn])
         )
         placed, retargeting = self._model.place(batch.faces), self._renderer.retargeting
         moved = [lip_displacements(retargeting, placed[n : n + 1], now[n : n + 1], then[n : n + 1])
@@ -181,23 +181,23 @@ class _FilmRenderer:
         return points * torch.tensor([width, height, width], dtype=torch.float32)
 
     def _drawn(
-        self, batch: FilmBatch, motion: KeypointTrack, wanted: Tensor | None = None, head_moves: bool = False
+        self, batch: FilmBatch, motion: KeypointTrack, target: Tensor | None = None, head_moves: bool = False
     ) -> Iterator[Tensor]:
         """The pictures of a batch.
 
         Args:
             batch: of the film.
             motion: B frames.
-            wanted: (B, 478, 3) landmarks of the moved faces, for their masks; None where they are not known.
+            target: (B, 478, 3) landmarks of the moved faces, for their masks; None where they are not known.
             head_moves: whether more than the face changes.
         """
-        pictures = self._rendered(batch, motion, wanted, head_moves)
+        pictures = self._rendered(batch, motion, target, head_moves)
         self._progress.end()
         yield from pictures
 
     @torch.no_grad()
     def _rendered(
-        self, batch: FilmBatch, motion: KeypointTrack, wanted: Tensor | None, head_moves: bool
+        self, batch: FilmBatch, motion: KeypointTrack, target: Tensor | None, head_moves: bool
     ) -> list[Tensor]:
         in_picture = self._options.paste == "picture"
         rendered = self._faces(batch, motion)
@@ -207,11 +207,11 @@ class _FilmRenderer:
             if not in_picture:
                 out[at] = crop_pictures(rendered[number : number + 1])[0]
                 continue
-            if wanted is not None and torch.equal(wanted[at], self._film.track.points[batch.first + at]):
+            if target is not None and torch.equal(target[at], self._film.track.points[batch.first + at]):
                 continue  # nothing is said there: it stays as it was filmed
             mask = None
             if not head_moves:
-                mask = self._mask(batch.first + at, crop, None if wanted is None else wanted[at])
+                mask = self._mask(batch.first + at, crop, None if target is None else target[at])
             colour = self._options.match_colour
             picture, side = batch.pictures[at], self._model.output_size
             paster = Paster(picture, crop, side, mask, colour, self._model.device)
@@ -226,14 +226,14 @@ class _FilmRenderer:
         moved = {name: getattr(motion, name)[batch.drawn].to(faces.expression) for name in MOTION}
         return self._renderer.pictures(batch.features, source, self._renderer.place(source, replace(faces, **moved)))
 
-    def _mask(self, index: int, crop: FaceCrop, wanted: Tensor | None) -> Tensor:
+    def _mask(self, index: int, crop: FaceCrop, target: Tensor | None) -> Tensor:
         """(R, R) mask of the face: as it was filmed, and as it moves."""
         track, side = self._film.track, self._model.output_size
-        shapes = track.points[index][None] if wanted is None else torch.stack([track.points[index], wanted])
+        shapes = track.points[index][None] if target is None else torch.stack([track.points[index], target])
         on_crop = crop.points_on_crop(self._pixels(shapes)) / crop.size
         if not bool(on_crop[:, list(FACE_OVAL)].isfinite().all()):
             return feathered_mask(side)
-        if wanted is None:
+        if target is None:
             on_crop = torch.cat([on_crop, _with_open_jaw(on_crop)])
         return face_mask(on_crop, FACE_FEATHER, side) * feathered_mask(side)
 

@@ -5,7 +5,7 @@ An opening is the gap between the inner lips over the distance of the mouth's co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_finite, check_shape
-from ...errors import InputError, NoFaceError
+from ...errors import InputError
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.tracking import Follower
 from ...motion.keypoint_curves import curves_of
@@ -22,34 +22,32 @@ from ...threads import one_torch_thread
 from ...types import KeypointTrack, LandmarkTrack, as_fps
 from .bridges import lip_ratio
 
-SHUT = 0.04  # an opening up to this is a shut mouth: the mesh measures .00 to .03 on shut lips
-
 
 @dataclass(frozen=True)
 class LipOpening:
     """Asked and measured opening of T frames."""
 
-    asked: Tensor  # (T,) float32
+    target: Tensor  # (T,) float32
     measured: Tensor  # (T,) float32; NaN where no face was found
     fps: Fraction
 
     def __post_init__(self) -> None:
-        check_finite(check_shape(self.asked, "T", "the asked opening"), "the asked opening")
-        check_shape(self.measured, f"{len(self.asked)}", "the measured opening")
+        check_finite(check_shape(self.target, "T", "the asked opening"), "the asked opening")
+        check_shape(self.measured, f"{len(self.target)}", "the measured opening")
         object.__setattr__(self, "fps", as_fps(self.fps))
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.target)
 
     @property
-    def seen(self) -> Tensor:
+    def detected(self) -> Tensor:
         """(T,) bool: whether there is a measured value."""
         return ~self.measured.isnan()
 
     @property
     def correlation(self) -> float:
         """Pearson's r of asked and measured; NaN where one of them does not change."""
-        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        target, measured = (part[self.detected].double() for part in (self.target, self.measured))
         if len(target) < 2 or not target.std() > 0 or not measured.std() > 0:
             return float("nan")
         return float(torch.corrcoef(torch.stack([target, measured]))[0, 1])
@@ -57,7 +55,7 @@ class LipOpening:
     @property
     def line(self) -> tuple[float, float]:
         """Slope and offset of the measured opening over the asked one, by least squares; NaN where nothing changes."""
-        target, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        target, measured = (part[self.detected].double() for part in (self.target, self.measured))
         spread = (target - target.mean()).square().sum() if len(target) else torch.zeros(())
         if not spread > 0:
             return float("nan"), float("nan")
@@ -66,7 +64,7 @@ class LipOpening:
 
     def summary(self) -> dict[str, float | int | None]:
         """Numbers for a report: means, mean distance, correlation, slope, offset and frames without a face."""
-        target, measured = self.asked[self.seen], self.measured[self.seen]
+        target, measured = self.target[self.detected], self.measured[self.detected]
         slope, offset = self.line
         numbers = {
             "mean_asked": float(target.mean()),
@@ -77,7 +75,7 @@ class LipOpening:
             "offset": offset,
         }
         rounded = {name: None if number != number else round(number, 4) for name, number in numbers.items()}  # noqa: PLR0124 - NaN
-        return rounded | {"num_frames": len(self), "num_faceless": int((~self.seen).sum())}
+        return rounded | {"num_frames": len(self), "num_faceless": int((~self.detected).sum())}
 
 
 class OpeningMeter:
@@ -109,19 +107,19 @@ class OpeningMeter:
         """(T,) opening of every picture so far; NaN where no face was found."""
         return torch.tensor(self._found)
 
-    def against(self, asked: Tensor) -> LipOpening:
+    def against(self, target: Tensor) -> LipOpening:
         """Asked (T or more,) and measured opening.
 
         Raises:
             InputError: fewer are asked than pictures were seen, or none was seen.
         """
         count = len(self._found)
-        if not 0 < count <= len(asked):
-            raise InputError(f"{count} pictures were measured, but the opening of {len(asked)} frames was asked for.")
-        return LipOpening(asked[:count].float(), self.measured, self.fps)
+        if not 0 < count <= len(target):
+            raise InputError(f"{count} pictures were measured, but the opening of {len(target)} frames was asked for.")
+        return LipOpening(target[:count].float(), self.measured, self.fps)
 
 
-def asked_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis | None = None) -> Tensor:
+def target_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis | None = None) -> Tensor:
     """(T,) opening that a motion asks for.
 
     Of keypoints it counts from their most closed frames. For a layout whose directions are unknown and without a
@@ -130,57 +128,3 @@ def asked_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis 
     if isinstance(motion, LandmarkTrack):
         return lip_ratio(motion.points_px)
     return curves_of(motion, basis).mouth
-
-
-@dataclass(frozen=True)
-class GainSweep:
-    """Mean measured opening of one motion, rendered with several gains."""
-
-    gains: tuple[float, ...]  # rising
-    opening: tuple[float, ...]  # mean over all frames with a face
-
-    @property
-    def is_strictly_rising(self) -> bool:
-        """Whether every larger gain opens the mouth further."""
-        return all(second > first for first, second in zip(self.opening, self.opening[1:], strict=False))
-
-    @property
-    def shuts_at_zero(self) -> bool:
-        """Whether gain 0 keeps the mouth shut.
-
-        Raises:
-            InputError: gain 0 was not rendered.
-        """
-        if 0 not in self.gains:
-            raise InputError(f"gain 0 was not rendered, only {', '.join(f'{gain:g}' for gain in self.gains)}.")
-        return self.opening[self.gains.index(0)] <= SHUT
-
-
-def gain_sweep(
-    render: Callable[[float], Iterable[Tensor]], gains: Sequence[float], mesh: MeshBackend, fps: Fraction
-) -> GainSweep:
-    """Render one motion with several gains and measure each.
-
-    Args:
-        render: from a gain, such as alpha, to the (H, W, 3) uint8 pictures.
-        gains: at least two, in any order.
-        mesh: an open back end.
-        fps: frames per second of the pictures.
-
-    Raises:
-        InputError: fewer than two different gains.
-        NoFaceError: with one of them no frame shows a face.
-    """
-    ordered = tuple(sorted({float(gain) for gain in gains}))
-    if len(ordered) < 2:
-        raise InputError(f"at least two different gains are needed, not {', '.join(map(str, gains)) or 'none'}.")
-    means = []
-    for gain in ordered:
-        meter = OpeningMeter(mesh, fps)
-        for picture in render(gain):
-            meter.see(picture)
-        measured = meter.measured[~meter.measured.isnan()]
-        if not len(measured):
-            raise NoFaceError(f"with gain {gain:g} no rendered frame shows a face, so its mouth cannot be measured.")
-        means.append(float(measured.mean()))
-    return GainSweep(ordered, tuple(means))

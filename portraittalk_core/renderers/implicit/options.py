@@ -94,7 +94,7 @@ class ImplicitOptions(KeypointRenderOptions):
 
     renderer: ClassVar[str] = "liveportrait"
     layout: ClassVar[str] = "liveportrait-21"
-    wanted: ClassVar[str] = _LIVEPORTRAIT
+    needed_files: ClassVar[str] = _LIVEPORTRAIT
 
     keypoints_folder: Path | None = option(
         None, help="folder with the networks' files, known by their content; required", metavar="FOLDER"
@@ -113,7 +113,7 @@ class ImplicitOptions(KeypointRenderOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keypoints_folder is None:
-            raise InputError(f"`renderer` {self.renderer} needs `keypoints_folder` FOLDER: {self.wanted}.")
+            raise InputError(f"`renderer` {self.renderer} needs `keypoints_folder` FOLDER: {self.needed_files}.")
         for name, what in self._files().items():
             path = getattr(self, name)
             if path is not None and not Path(path).exists():
@@ -125,7 +125,7 @@ class ImplicitOptions(KeypointRenderOptions):
 
     def _files(self) -> dict[str, str]:
         return {
-            "keypoints_folder": self.wanted,
+            "keypoints_folder": self.needed_files,
             "audio2exp": _AUDIO2EXP.source,
             "hubert": _HUBERT.source,
             "alpha_points": "a JSON file of [seconds, alpha] pairs",
@@ -138,7 +138,7 @@ class FaceVid2VidOptions(ImplicitOptions):
 
     renderer: ClassVar[str] = "facevid2vid"
     layout: ClassVar[str] = "face-vid2vid-15"
-    wanted: ClassVar[str] = _FACEVID2VID
+    needed_files: ClassVar[str] = _FACEVID2VID
 
     bridge: str = same_option(KeypointRenderOptions, "bridge", shared=False)
     stitching: bool = same_option(KeypointRenderOptions, "stitching", shared=False)

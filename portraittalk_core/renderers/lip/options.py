@@ -45,7 +45,7 @@ class LipPaintOptions:
 
     references: int | None = option(
         None, 0, MOST_REFERENCES, "pictures of the film's own face that guide the painting; 0 takes a fifth of the "
-        "film's frames, 1 to 25; if not given, as many as the weights are made for: IP-LAP's 25, the shipped ones' 5",
+        "film's frames, 1 to 25; if not given, as many as the weights are made for: IP-LAP's 25, the shipped ones' 12",
     )  # fmt: skip
     lip_references: int | None = option(
         None, 1, MOST_REFERENCES, "pictures of the film's own lips that guide the painting; if not given, as many as "

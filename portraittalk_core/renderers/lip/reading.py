@@ -84,7 +84,7 @@ def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -
     if named is not None:
         for number in named:
             if number >= count or not bool(footage.track.valid[number]):
-                why = f"has only {count} frames" if number >= count else "shows no face there"
+                why = f"has frames 0 to {count - 1}" if number >= count else "shows no face there"
                 raise InputError(f"`reference_frames` names frame {number}, but {footage.name} {why}; name another.")
         return ReferenceFrames(named, named)
     shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0

@@ -91,6 +91,8 @@ def sound_of(videos: Path, name: str, layout: str) -> Path | None:
 def split_lists(videos: Path, names: Sequence[str], layout: str) -> tuple[list[str], list[str]]:
     """Clips to train on and clips to hold out: the corpus's own test and validation parts, or every tenth speaker.
 
+    Of fewer than ten speakers the last one is held out, of a single one nothing.
+
     Args:
         videos: the folder.
         names: of the clips that are kept.
@@ -107,7 +109,8 @@ def split_lists(videos: Path, names: Sequence[str], layout: str) -> tuple[list[s
         held_out = {name for name, match in matches.items() if match["clip"] in listed}
     else:
         people = sorted({match["who"] for match in matches.values()})
-        held_out = {n for n, m in matches.items() if m["who"] in people[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]}
+        others = people[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY] or people[1:][-1:]  # of a few people one
+        held_out = {n for n, m in matches.items() if m["who"] in others}
     return [name for name in names if name not in held_out], [name for name in names if name in held_out]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -41,14 +40,15 @@ from .options import PrepareOptions
 from .squares import crop_square, track_on_crop
 from .video_clips import FRAMES, MARKER, SPEECH, TRACK, read_marker
 
-log = logging.getLogger(__name__)
-
 REPORT = "report"  # .json and .txt
+PARTS = 100  # of a video, in which progress is counted
 OFTEN_S = 0.2  # between two looks at what the processes have done
 LOOKS_S = 2.0  # of video between two looks for a second speaker
 RIVAL = 0.5  # a second face at least so large, of the first one's height, is another speaker
 JUMP = 0.5  # of the face's size from one frame to the next: a cut
 VERSION = 1  # of what is written; another one makes all videos again
+
+Tick = Callable[..., None]  # called often, with the share 0..1 of a video that is done if that is known; may raise
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def prepare_videos(
             report.json and report.txt, and of a corpus's layout train.txt and held_out.txt.
         options: what is cut out, and what is left out.
         workers: processes; 1 works in this one.
-        on_progress: called with videos done and videos in all, several times a second; may raise to stop.
+        on_progress: called with hundredths of videos done and in all, several times a second; may raise to stop.
         make_mesh: opens the landmark back end, in every process; must be known by name to a new process.
 
     Raises:
@@ -133,11 +133,13 @@ def prepare_videos(
     num_old, remaining = len(results), [name for name in names if name not in results]
     job = _Job(videos, out, options, make_mesh)
     run = _one_by_one if workers == 1 else _in_processes
-    for result in run(job, remaining, workers, lambda: notify(len(results), len(names))):
+
+    def tick(share: float = 0.0) -> None:
+        notify(PARTS * len(results) + min(int(PARTS * share), PARTS - 1), PARTS * len(names))
+
+    for result in run(job, remaining, workers, tick):
         results[result.name] = result
-        if result.dropped:
-            log.warning("%s is left out: %s", result.name, result.detail)
-        notify(len(results), len(names))
+        tick()
     report = PrepareReport(tuple(results[name] for name in names), num_old)
     _write_text(out / f"{REPORT}.json", json.dumps([asdict(video) for video in report.videos], indent=1))
     _write_text(out / f"{REPORT}.txt", report.text())
@@ -175,7 +177,7 @@ def _finished(videos: Path, out: Path, name: str, options: PrepareOptions) -> Pr
     return None
 
 
-def _one_by_one(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+def _one_by_one(job: _Job, names: Sequence[str], workers: int, tick: Tick) -> Iterator[Prepared]:
     """Prepare videos in this process."""
     if not names:
         return
@@ -196,7 +198,7 @@ def _begin(job: _Job, stop: object) -> None:
 def _work(name: str) -> Prepared:
     """Prepare one video in a worker process."""
 
-    def tick() -> None:
+    def tick(_: float = 0.0) -> None:
         if _state["stop"].is_set():
             raise _Drop("stopped", "the run was stopped")
 
@@ -206,7 +208,7 @@ def _work(name: str) -> Prepared:
     return _prepare(_state["job"], name, _state["mesh"], tick, is_stopped=_state["stop"].is_set)
 
 
-def _in_processes(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+def _in_processes(job: _Job, names: Sequence[str], workers: int, tick: Tick) -> Iterator[Prepared]:
     """Prepare videos in several processes; one that crashes its process is retried alone, then dropped."""
     unsure = yield from _pooled(job, names, min(workers, max(len(names), 1)), tick)
     for name in unsure:
@@ -215,7 +217,7 @@ def _in_processes(job: _Job, names: Sequence[str], workers: int, tick: Callable[
             yield _write_marker(job, Prepared(name, "crashed", detail))
 
 
-def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Tick) -> Iterator[Prepared]:
     """Yield results of a process pool; returns the names lost when a process crashed."""
     context = multiprocessing.get_context("spawn")  # fork would copy threads' locks
     stop, waiting, lost = context.Event(), list(reversed(names)), []
@@ -244,7 +246,7 @@ def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], No
 
 
 def _prepare(
-    job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool] = lambda: False
+    job: _Job, name: str, mesh: MeshBackend, tick: Tick, is_stopped: Callable[[], bool] = lambda: False
 ) -> Prepared:
     """Prepare one video; where that is stopped, or cannot be written, nothing of it remains."""
     folder = job.out / name
@@ -258,9 +260,7 @@ def _prepare(
         raise
 
 
-def _result(
-    job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool]
-) -> Prepared:
+def _result(job: _Job, name: str, mesh: MeshBackend, tick: Tick, is_stopped: Callable[[], bool]) -> Prepared:
     """Write what is prepared of one video; its error becomes the reason why it is dropped."""
     try:
         return _clip(job, name, mesh, tick)
@@ -291,8 +291,8 @@ def _write_marker(job: _Job, result: Prepared) -> Prepared:
     return result
 
 
-def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> Prepared:
-    """Write frames, landmarks and speech of a video into its folder."""
+def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Tick) -> Prepared:
+    """Write frames, landmarks and speech of a video into its folder; it is read twice."""
     path, folder, options = job.videos / name, job.out / name, job.options
     probe = probe_video(path)
     if probe.seconds < options.min_seconds:
@@ -304,15 +304,18 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     if options.needs_sound and sound is None:
         raise _Drop("no sound", "it has no sound track.")
 
-    def pictures() -> Iterator[Tensor]:
-        return read_pictures(path, options.fps, lambda *_: tick())
+    def pictures(first_share: float) -> Iterator[Tensor]:
+        def on_frame(done: int, total: int) -> None:
+            tick(first_share + min(done / max(total, 1), 1.0) / 2)
 
-    track = without_cuts(track_faces(_with_one_speaker(pictures(), mesh, options), options.fps, mesh, source=name))
+        return read_pictures(path, options.fps, on_frame)
+
+    track = without_cuts(track_faces(_with_one_speaker(pictures(0.0), mesh, options), options.fps, mesh, source=name))
     _check(track, options)
     corner, side = crop_square(track, options.margin)
     cut = track_on_crop(track, corner, side, options.size)
     (x, y), ending = corner, options.picture_format
-    for number, picture in enumerate(pictures()):
+    for number, picture in enumerate(pictures(0.5)):
         resized = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
         save_picture(resized, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)

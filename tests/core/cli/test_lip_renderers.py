@@ -109,6 +109,10 @@ def test_a_command_that_was_stopped_goes_on(place, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(lip_renderer._LipJob, "_painted", counted)  # noqa: SLF001
     assert run(place, tmp_path / "o.mp4", *words) == 130
     assert (tmp_path / "o.mp4.unfinished").is_dir() and not (tmp_path / "o.mp4").exists()
+    kept = (
+        f"stopped; finished sections are kept in {tmp_path / 'o.mp4.unfinished'}; the same command goes on from there"
+    )
+    assert kept in capsys.readouterr().err
     assert run(place, tmp_path / "o.mp4", *words, "--batch-size", 3) == 0
     assert painted == [0, 2, 4, 6, 8, 8]
     assert "4 of 5 sections were finished already" in capsys.readouterr().out
@@ -126,7 +130,7 @@ def test_a_command_that_was_stopped_goes_on(place, tmp_path, monkeypatch, capsys
         (["--lips-file", "iplap.safetensors"], "is IP-LAP's renderer_checkpoint.pth, not a file of `portraittalk"),
         (
             ["--renderer", "iplap", "--lips-file", "iplap.safetensors", "--reference-frames", "0,99"],
-            "--reference-frames names frame 99, but film.mp4 has only 10 frames",
+            "--reference-frames names frame 99, but film.mp4 has frames 0 to 9",
         ),
         (
             ["--renderer", "iplap", "--lips-file", "iplap.safetensors", "--reference-frames", "5"],

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from portraittalk_core.cli.process import run_guarded, stop_on_signals
+from portraittalk_core.cli.process import goes_on_from, run_guarded, stop_on_signals
 from portraittalk_core.errors import InputError
 
 
@@ -31,6 +31,7 @@ def test_a_job_that_ends_well_exits_0_silently(capsys):
     [
         (InputError("a.png holds no face; choose another."), 2, "portraittalk: a.png holds no face; choose another.\n"),
         (KeyboardInterrupt(), 130, "portraittalk: stopped; nothing was written\n"),
+        (KeyboardInterrupt("rows are kept"), 130, "portraittalk: stopped; rows are kept\n"),
         (OSError(errno.ENOSPC, "No space left on device", "o.mp4"), 2, "o.mp4 cannot be used: No space left on device"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "a/b cannot be used: Not a directory"),
         (MemoryError(), 2, "not enough memory"),
@@ -43,6 +44,17 @@ def test_an_error_becomes_its_exit_code_and_one_line(error, code, said, capsys):
     assert run_guarded(raises(error), debug=False) == code
     err = capsys.readouterr().err
     assert said in err and len(err.splitlines()) == 1
+
+
+def test_stopped_work_says_where_what_is_finished_is_kept(tmp_path):
+    def message(folder):
+        with pytest.raises(KeyboardInterrupt) as stop, goes_on_from(folder, "finished rows"):
+            raise KeyboardInterrupt
+        return str(stop.value)
+
+    assert message(None) == message(tmp_path / "none") == message(tmp_path) == ""
+    (tmp_path / "row").touch()
+    assert message(tmp_path) == f"finished rows are kept in {tmp_path}; the same command goes on from there"
 
 
 def test_a_folder_that_is_gone_is_told(capsys, monkeypatch):

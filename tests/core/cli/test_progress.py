@@ -14,6 +14,27 @@ def test_plain_progress_says_the_time_left_every_five_seconds(capsys):
     ]
 
 
+def test_the_time_left_never_rises_while_a_step_lasts(capsys):
+    seconds = iter([0.0, 0.0, 10.0, 16.0, 22.0, 60.0])
+    on_progress = plain_progress("preparing", clock=lambda: next(seconds))
+    for done in (0, 1, 1, 1, 1):
+        on_progress(done, 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "preparing: 33 %, 20 s left",
+        "preparing: 33 %, 14 s left",
+        "preparing: 33 %, 10 s left",
+        "preparing: 33 %, 10 s left",
+    ]
+
+
+def test_the_time_left_does_not_count_what_was_done_before(capsys):
+    seconds = iter([0.0, 0.0, 6.0, 12.0])
+    on_progress = plain_progress("preparing", clock=lambda: next(seconds))
+    for done in (90, 90, 92):
+        on_progress(done, 100)
+    assert capsys.readouterr().err.splitlines() == ["preparing: 90 %", "preparing: 92 %, 48 s left"]
+
+
 def test_plain_progress_bears_an_unknown_total(capsys):
     seconds = iter([0.0, 9.0])
     plain_progress("rendering", clock=lambda: next(seconds))(3, 0)

@@ -1,6 +1,6 @@
 """Videos longer than a motion module sees: chunks and windows, on a tiny network with random weights."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def sd15(tmp_path_factory):
     return load_sd15(make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cond():
     torch.manual_seed(2)
     return Condition(torch.randn(1, 7, 48))
@@ -61,37 +61,54 @@ def video_of(made_by, num_frames=20):
     return torch.stack(frames).int(), torch.cat(latents)
 
 
-def test_every_frame_is_painted_once(sd15, cond):
-    made_by, new = painter(sd15, cond, shades()), []
-    sample = made_by._sample_once
-    made_by._sample_once = lambda latents, *more: (
-        new.append(len(latents) - (0 if more[2] is None else len(more[2]))) or sample(latents, *more)
-    )
-    frames, latents = video_of(made_by)
-    assert len(frames) == len(latents) == 20
-    assert new == [8, 6, 6]
+@dataclass(frozen=True)
+class Painted:
+    """A video of twenty frames in chunks, and how it was made."""
+
+    frames: torch.Tensor
+    latents: torch.Tensor
+    samples: list[tuple]  # of each chunk: latents to begin with, finished ones (None: none), sampled ones
+    batches: list[tuple[int, int]]  # of each chunk: frames to paint, finished ones before them
 
 
-def test_a_chunk_begins_with_the_frames_before_it_and_leaves_them(sd15, cond):
-    made_by, seen = painter(sd15, cond, shades()), []
-    sample = made_by._sample_once
-    made_by._sample_once = lambda latents, *more: seen.append((latents, more[2], sample(latents, *more))) or seen[-1][2]
-    _, latents = video_of(made_by)
-    for start, (_, fixed, made) in zip((6, 12), seen[1:], strict=True):
-        assert torch.equal(fixed, latents[start : start + 2])
+@pytest.fixture(scope="module")
+def painted(sd15, cond) -> Painted:
+    made_by, samples, batches = painter(sd15, cond, shades()), [], []
+    sample, paint = made_by._sample_once, made_by.paint
+
+    def sample_once(latents, *more):
+        samples.append((latents, more[2], sample(latents, *more)))
+        return samples[-1][2]
+
+    def paint_batch(frames, step, first, fixed):
+        batches.append((len(frames), 0 if fixed is None else len(fixed)))
+        return paint(frames, step, first, fixed)
+
+    made_by._sample_once, made_by.paint = sample_once, paint_batch
+    return Painted(*video_of(made_by), samples, batches)
+
+
+def test_every_frame_is_painted_once(painted):
+    assert len(painted.frames) == len(painted.latents) == 20
+    assert [len(latents) - (0 if fixed is None else len(fixed)) for latents, fixed, _ in painted.samples] == [8, 6, 6]
+
+
+def test_a_chunk_begins_with_the_frames_before_it_and_leaves_them(painted):
+    for start, (_, fixed, made) in zip((6, 12), painted.samples[1:], strict=True):
+        assert torch.equal(fixed, painted.latents[start : start + 2])
         torch.testing.assert_close(made[:2], fixed, atol=1e-5, rtol=0)
 
 
-def test_later_drawings_change_later_frames_only(sd15, cond):
-    before, after = (video_of(painter(sd15, cond, hints))[0] for hints in (shades(), shades(14)))
+def test_later_drawings_change_later_frames_only(sd15, cond, painted):
+    before, after = painted.frames, video_of(painter(sd15, cond, shades(14)))[0]
     assert torch.equal(before[:8], after[:8])  # the first chunk has frames 0 to 7, the third begins at 12
     assert (before[14:] - after[14:]).abs().sum() > 0
 
 
 @pytest.mark.parametrize("mode", ["chunked", "sliding"])
-def test_a_longer_video_begins_like_a_shorter_one(mode, sd15, cond):
+def test_a_longer_video_begins_like_a_shorter_one(mode, sd15, cond, painted):
     made_by = painter(sd15, cond, shades(), replace(VIDEO, mode=mode))
-    whole, start = video_of(made_by, 26)[0], video_of(made_by, 21)[0]
+    whole, start = video_of(made_by, 26)[0], painted.frames if mode == "chunked" else video_of(made_by, 21)[0]
     assert (whole[:8] - start[:8]).abs().max() <= 1
 
 
@@ -113,16 +130,9 @@ def test_finished_frames_stay_as_they_are(cond):
     assert torch.equal(made[:2], fixed)
 
 
-def test_memory_does_not_grow_with_the_video(sd15, cond):
+def test_memory_does_not_grow_with_the_video(painted):
     """What is kept between batches is one section."""
-    made_by = painter(sd15, cond, shades())
-    sizes = []
-    paint = made_by.paint
-    made_by.paint = lambda frames, step, first, fixed: (
-        sizes.append((len(frames), 0 if fixed is None else len(fixed))) or paint(frames, step, first, fixed)
-    )
-    video_of(made_by, 20)
-    assert sizes[0] == (8, 0) and all(new + old == 8 for new, old in sizes)
+    assert painted.batches[0] == (8, 0) and all(new + old == 8 for new, old in painted.batches)
 
 
 def test_windows_longer_than_the_modules_positions_are_refused(sd15, cond):

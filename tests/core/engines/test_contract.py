@@ -112,8 +112,8 @@ def test_every_text_tells_of_an_engine_from_outside(still, tmp_path, capsys, mon
     found = {line.name: line for line in section.lines}
     assert list(found) == ["embedded", "audio2mesh", "audio2motion", "landmark_generator", "joyvasa", "still"]
     assert all(line.ok for line in found.values())
-    assert (found["embedded"].found, found["still"].found) == ("works", "works")
-    assert found["audio2mesh"].found == "ready for ZJYang/AniPortrait audio2mesh.pt (--engine)"
+    assert (found["embedded"].state, found["still"].state) == ("works", "works")
+    assert found["audio2mesh"].state == "ready for ZJYang/AniPortrait audio2mesh.pt (--engine)"
     save_file({"w": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="Choose one of: .*AniPortrait audio2mesh, .*still"):
         open_engine(EngineFiles(tmp_path / "x.safetensors"))

@@ -14,17 +14,16 @@ from safetensors.torch import save_file
 
 from portraittalk_core.cli.motion import add_motion, motion_engine
 from portraittalk_core.engines.contract import EngineFiles, check_makes, whole_keypoints, whole_track
-from portraittalk_core.engines.joyvasa.engine import JoyVasa, averaged, with_options
+from portraittalk_core.engines.joyvasa.engine import JoyVasa, averaged
 from portraittalk_core.engines.joyvasa.files import load_template
 from portraittalk_core.engines.joyvasa.network import GeneratorSize, MotionGenerator
+from portraittalk_core.engines.joyvasa.options import JoyVasaOptions
 from portraittalk_core.engines.joyvasa.sampling import Sampler
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.types import KeypointTrack, Speech
-
-STILL = {"head_smoothing": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +128,7 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.clean = clean
 
-    def heard(self, sound):
+    def audio_attention(self, audio):
         return []
 
     def forward(self, motion, heard, step):
@@ -174,9 +173,14 @@ def test_numbers_get_their_units(tmp_path):
     assert made[1, 63:].tolist() == pytest.approx([1.5, 0.1, 0.1, 0.1, 20, 20, 20])
 
 
+def unsmoothed(engine: JoyVasa) -> JoyVasa:
+    """The engine without any smoothing of the head."""
+    return JoyVasa(engine.network, engine.hubert, engine.template, JoyVasaOptions(head_smoothing=0.0))
+
+
 def test_a_track_holds_the_numbers_in_the_public_order(engine):
     clip = speech(1.0)
-    track = with_options(engine, **STILL).track(clip)
+    track = unsmoothed(engine).track(clip)
     motion = engine.template.in_units(engine.motion(clip))
     assert (len(track), track.layout, track.fps) == (25, "liveportrait-21", 25)
     torch.testing.assert_close(track.expression, motion[:, :63].reshape(25, 21, 3))
@@ -191,7 +195,7 @@ def test_the_head_is_averaged_as_the_public_code_does(engine):
     for value in values[1:].double():
         expected.append(0.01 * value + 0.99 * expected[-1])
     torch.testing.assert_close(averaged(values, 0.01).double(), torch.stack(expected), atol=1e-6, rtol=0)
-    calm, lively = engine.track(speech(2.0)), with_options(engine, **STILL).track(speech(2.0))
+    calm, lively = engine.track(speech(2.0)), unsmoothed(engine).track(speech(2.0))
     assert torch.equal(calm.expression, lively.expression)
     for name in ("rotation_deg", "translation", "scale"):
         raw = getattr(lively, name).flatten(1) if name != "scale" else lively.scale[:, None]
@@ -201,7 +205,7 @@ def test_the_head_is_averaged_as_the_public_code_does(engine):
 
 @pytest.mark.parametrize("fps", [Fraction(12), Fraction(24), Fraction(30000, 1001), Fraction(60)])
 def test_other_rates_show_the_same_motion(engine, fps):
-    clip, plain = speech(1.3), with_options(engine, **STILL)
+    clip, plain = speech(1.3), unsmoothed(engine)
     own, other = plain.track(clip), plain.track(clip, MotionOptions(fps=fps))
     assert len(other) == clip.num_frames(fps) and other.fps == fps
     at = (np.arange(len(other)) + 0.5) / float(fps)
@@ -213,7 +217,7 @@ def test_other_rates_show_the_same_motion(engine, fps):
 
 
 def test_options_of_motion(engine):
-    clip, plain = speech(1.5), with_options(engine, **STILL)
+    clip, plain = speech(1.5), unsmoothed(engine)
     made = plain.track(clip)
     locked = plain.track(clip, MotionOptions(head_motion=0.0))
     assert float(locked.rotation_deg.std(0).max()) < 1e-4 < float(made.rotation_deg.std(0).max())

@@ -109,14 +109,6 @@ def test_landmarks_point_at_the_same_spot_of_the_crop():
     assert (lit - on_crop.points_px[0, topo.NOSE_TIP, :2] - pixel * 512 / plan.side).abs().max() < 0.6
 
 
-def test_landmarks_come_back_exactly():
-    track = track_at(*((100.0 + 4 * i, 170.0) for i in range(90)))
-    plan = plan_face_crop(track)
-    back = plan.track_on_picture(plan.track_on_crop())
-    assert (back.points_px - track.points_px).abs().max() < 1e-3
-    assert (back.width, back.height, back.fps) == (track.width, track.height, track.fps)
-
-
 def test_one_frame_of_landmarks_serves_all_pictures():
     plan = plan_face_crop(track_at((300.0, 180.0)))
     assert torch.equal(plan.crop(noise(*SIZE), 7), plan.crop(noise(*SIZE), 0))

@@ -54,6 +54,24 @@ def test_lids_of_usual_eyes_fit(look):
     assert lids_fit(face(**look), POINTS)
 
 
+def of_few_colours(picture: torch.Tensor, dither: Image.Dither) -> torch.Tensor:
+    """The picture in the 216 colours of the web, as old GIFs are."""
+    drawn = Image.fromarray(picture.numpy()).convert("P", palette=Image.Palette.WEB, dither=dither)
+    return torch.from_numpy(np.array(drawn.convert("RGB")))
+
+
+@pytest.mark.parametrize("skin", [(205, 160, 135), (150, 105, 85), (95, 65, 50)])
+def test_dots_of_a_web_palette_are_no_drawn_eyes(skin):
+    small = POINTS / 2
+    picture = Image.fromarray(face(skin, liner=3).numpy()).resize((200, 200))
+    dotted = of_few_colours(torch.from_numpy(np.array(picture)), Image.Dither.FLOYDSTEINBERG)
+    assert lids_fit(dotted, small)
+
+
+def test_large_eyes_of_a_web_palette_are_drawn_ones():
+    assert not lids_fit(of_few_colours(face(liner=4, larger=2.0), Image.Dither.FLOYDSTEINBERG), POINTS)
+
+
 @pytest.mark.parametrize("skin", [(205, 160, 135), (245, 215, 190), (110, 75, 55)])
 @pytest.mark.parametrize("larger", [1.8, 2.5])
 def test_lids_inside_of_large_eyes_do_not_fit(skin, larger):

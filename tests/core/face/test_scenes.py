@@ -52,6 +52,15 @@ def test_a_camera_that_shakes_now_and_then_cuts_nothing():
     assert scenes_of([*shaken, *[texture(1)] * 5]) == [0] * len(shaken) + [1] * 5
 
 
+def test_a_camera_that_begins_and_ends_to_move_cuts_nothing():
+    """A cut to a camera that moves as fast is one."""
+    wide = texture(2).repeat(1, 3, 1)
+    starts = torch.tensor([0] * 12 + [9] * 12 + [0] * 12).cumsum(0).tolist()
+    panned = [wide[:, at : at + 160] for at in starts]
+    assert set(scenes_of(panned)) == {0}
+    assert scenes_of([*[texture(1)] * 12, *panned[12:]]) == [0] * 12 + [1] * 24
+
+
 def test_a_face_that_jumps_is_in_another_scene(astronaut):
     face = astronaut.landmarks.points_px[0]
     faces = [face, face + 3, None, face, face + torch.tensor([300.0, 0, 0]), face + torch.tensor([302.0, 0, 0])]

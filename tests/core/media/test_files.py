@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from portraittalk_core.errors import MediaError, OutputError
+from portraittalk_core.errors import MediaError, MissingFileError, OutputError
 from portraittalk_core.media import files
 from portraittalk_core.media.files import (
     PartFile,
@@ -106,6 +107,13 @@ def test_paths_that_no_system_takes_are_refused_in_words(tmp_path):
     for name, said in (("a\0b.mp4", "NUL"), ("long" * 100, "too long")):
         with pytest.raises(OutputError, match=said):
             check_writable(tmp_path / name)
+
+
+def test_a_missing_file_is_named_in_other_processes_too(tmp_path):
+    with pytest.raises(MissingFileError, match="none.wav does not exist; check the path") as raised:
+        check_readable(str(tmp_path / "none.wav"))
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert (sent.path, str(sent)) == (tmp_path / "none.wav", str(raised.value))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in this system's folders")

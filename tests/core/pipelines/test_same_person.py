@@ -71,11 +71,22 @@ def test_the_person_is_found_again_where_another_one_stands_in_their_place(film)
     assert len(found.sharpness) == 48
 
 
-def test_without_a_descriptor_whoever_stands_there_is_followed(film):
+def test_without_a_descriptor_whoever_stands_there_is_followed(film, caplog):
     """The shape of both is the same: only a descriptor tells them apart."""
     found = dub.read_film(film, mesh=BlockMesh())
+    assert "as far as its shape tells" in caplog.text
     assert abs(float(found.track.points_px[18, :, 0].mean()) - LEFT[0] - 30) < 8
     assert not found.other_person.any()
+
+
+def test_a_film_of_one_person_says_by_what_the_person_was_known(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(dub, "mouth_covered", lambda *_: False)
+    path = tmp_path / "one.mp4"
+    with VideoWriter(path, WIDTH, HEIGHT, FPS, crf=1) as writer:
+        for shot in [picture(60, red=LEFT)] * 12 + [picture(110, red=RIGHT)] * 12:
+            writer.write(shot)
+    assert dub.read_film(path, mesh=BlockMesh(), people=Colours()).track.valid.all()
+    assert "as far as its descriptor tells, the face is the same in all scenes" in caplog.text
 
 
 def test_networks_that_are_not_there_are_told(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.speech.blocks import every_other, in_blocks, in_step, of_size
+from portraittalk_core.speech.blocks import every_other, in_blocks, in_step
 
 SIGNAL = torch.arange(97.0).square() % 31
 
@@ -39,7 +39,5 @@ def test_signals_in_step_have_as_many_rows_and_lose_none():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_every_other_row_and_blocks_of_a_size(size):
+def test_every_other_row(size):
     assert torch.equal(torch.cat(list(every_other(SIGNAL.split(size)))), SIGNAL[::2])
-    sized = list(of_size(SIGNAL.split(size), 20))
-    assert [len(block) for block in sized] == [20, 20, 20, 20, 17] and torch.equal(torch.cat(sized), SIGNAL)

@@ -22,7 +22,7 @@ from .alpha import DEFAULT_ALPHA, Alpha, AlphaCurve
 from .files import load_audio2exp
 from .network import Audio2Exp
 
-BATCH = 64  # frames whose windows are heard at once
+BATCH = 64  # frames whose windows are embedded at once
 MAX_OFFSET = 100  # frames
 ENCODER_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a folder of Hugging Face
 ENCODER_ADVICE = "chinese-hubert-large (huggingface.co/TencentGameMate/chinese-hubert-large, MIT, 1.3 GB)"
@@ -116,7 +116,7 @@ class Audio2ExpDriver:
             span.check_layout(self.layout)
             if windows is None:
                 windows = WindowStream(self.encoder, speech, span.fps, *heard_by, rows=self.network.size.rows)
-                quiet = self._heard(windows.silence[None]) if silence_pass else None
+                quiet = self._embedding(windows.silence[None]) if silence_pass else None
             if span.fps != windows.fps:
                 raise InputError(
                     f"the track goes from {float(windows.fps):g} to {float(span.fps):g} fps; give one rate."
@@ -133,11 +133,11 @@ class Audio2ExpDriver:
         device = self._device()
         moved = expression.to(device)
         if quiet is not None:
-            moved = self.network.moved(moved, quiet.expand(len(moved), -1))
-        moved = self.network.moved(moved, self._heard(windows), alpha.to(device))
+            moved = self.network.displaced(moved, quiet.expand(len(moved), -1))
+        moved = self.network.displaced(moved, self._embedding(windows), alpha.to(device))
         return moved.float().cpu()
 
-    def _heard(self, windows: Tensor) -> Tensor:
+    def _embedding(self, windows: Tensor) -> Tensor:
         return self.network.audio_encoder(windows.to(self._device()))
 
     def _device(self) -> torch.device:

@@ -3,7 +3,7 @@
 Source: ControlTalk (arXiv 2406.02880), section 3.2. The order of numbers is that of its public weights: the expression
 goes in coordinate by coordinate (all x, all y, all z), and comes out keypoint by keypoint.
 
-Shapes: B frames, K keypoints, R rows of a window, D channels of a row, C channels of what was heard.
+Shapes: B frames, K keypoints, R rows of a window, D channels of a row, C channels of a window's embedding.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ class Audio2Exp(nn.Module):
         nn.init.zeros_(self.out_fc.weight)
         nn.init.zeros_(self.out_fc.bias)
 
-    def displacement(self, expression: Tensor, heard: Tensor) -> Tensor:
+    def displacement(self, expression: Tensor, embedding: Tensor) -> Tensor:
         """(B, K, 3) what speech adds to an expression.
 
         Args:
             expression: (B, K, 3).
-            heard: (B, C) of `audio_encoder`.
+            embedding: (B, C) of `audio_encoder`.
         """
         by_coordinate = expression.mT.flatten(1)
-        return self.out_fc(torch.cat([by_coordinate, heard], 1)).unflatten(1, (-1, 3))
+        return self.out_fc(torch.cat([by_coordinate, embedding], 1)).unflatten(1, (-1, 3))
 
     def forward(self, expression: Tensor, windows: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
         """(B, K, 3) expression moved by speech.
@@ -97,9 +97,9 @@ class Audio2Exp(nn.Module):
             windows: (B, R, D) HuBERT rows.
             alpha: how far; one number, or (B,) one a frame.
         """
-        return self.moved(expression, self.audio_encoder(windows), alpha)
+        return self.displaced(expression, self.audio_encoder(windows), alpha)
 
-    def moved(self, expression: Tensor, heard: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
+    def displaced(self, expression: Tensor, embedding: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
         """As `forward`, from (B, C) of `audio_encoder`."""
         amount = alpha[:, None, None] if isinstance(alpha, Tensor) and alpha.ndim else alpha
-        return expression + amount * self.displacement(expression, heard)
+        return expression + amount * self.displacement(expression, embedding)

@@ -40,7 +40,7 @@ def _without(part):
 
 
 def _sdxl():
-    numbers = {str(2 * i + 1): 640 for i in range(70)}
+    numbers = {str(2 * i + 1): 8 for i in range(70)}
     return flat(adapter_tensors("faceid", numbers, 2048))
 
 

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from fractions import Fraction
 
@@ -40,6 +41,17 @@ def file(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False)
 
 
+@pytest.fixture(scope="module")
+def kept(file):
+    return load_sd15(file)
+
+
+@pytest.fixture
+def sd15(kept):
+    """As if it were read anew."""
+    return copy.deepcopy(kept)
+
+
 @pytest.fixture
 def cond():
     torch.manual_seed(2)
@@ -61,38 +73,36 @@ def frames():
     return torch.rand(3, 3, 64, 64).movedim(1, -1)
 
 
-def test_frames_keep_their_place_whatever_the_batch(file, cond, branches, frames):
-    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+def test_frames_keep_their_place_whatever_the_batch(sd15, cond, branches, frames):
+    painter = DiffusersPainter(sd15, cond, branches, OPTIONS)
     together = painter.paint(frames).frames
     alone = torch.cat([painter.paint(frame[None]).frames for frame in frames])
     torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
     assert together.shape == frames.shape and together.min() >= 0 and together.max() <= 1
 
 
-def test_equal_frames_stay_equal(file, cond, branches, frames):
+def test_equal_frames_stay_equal(sd15, cond, branches, frames):
     """One noise for all: what does not move does not flicker."""
-    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+    painter = DiffusersPainter(sd15, cond, branches, OPTIONS)
     made = painter.paint(frames[:1].repeat(3, 1, 1, 1)).frames
     torch.testing.assert_close(made[1], made[0], atol=2e-4, rtol=0)
     torch.testing.assert_close(made[2], made[0], atol=2e-4, rtol=0)
 
 
-def test_encoding_is_diffusers_mean_scaled(file, cond, frames):
-    sd15 = load_sd15(file)
+def test_encoding_is_diffusers_mean_scaled(sd15, cond, frames):
     with torch.no_grad():
         expected = sd15.vae.encode(frames.movedim(-1, 1) * 2 - 1).latent_dist.mean * 0.18215
     found = DiffusersPainter(sd15, cond, {}, OPTIONS).encode(frames)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_denoise_zero_leaves_frames_alone(file, cond, frames):
+def test_denoise_zero_leaves_frames_alone(sd15, cond, frames):
     still = replace(OPTIONS, sampling=replace(OPTIONS.sampling, denoise=0.0))
-    made = DiffusersPainter(load_sd15(file), cond, {}, still).paint(frames)
+    made = DiffusersPainter(sd15, cond, {}, still).paint(frames)
     assert made.frames is frames and made.latents is None
 
 
-def test_a_run_leaves_the_unet_and_the_branches_as_they_were(file, cond, branches, frames):
-    sd15 = load_sd15(file)
+def test_a_run_leaves_the_unet_and_the_branches_as_they_were(sd15, cond, branches, frames):
     before = list(sd15.unet.attn_processors.values())
     DiffusersPainter(sd15, cond, branches, OPTIONS).paint(frames)
     assert list(sd15.unet.attn_processors.values()) == before
@@ -117,13 +127,12 @@ def test_overflow_in_fp16_is_done_again_in_fp32(file, cond, branches, frames):
     assert next(sd15.unet.parameters()).dtype == torch.float16
 
 
-def test_values_that_are_no_numbers_are_told(file, cond, frames):
-    sd15 = load_sd15(file)
+def test_values_that_are_no_numbers_are_told(sd15, kept, cond, frames):
     with torch.no_grad():
         sd15.unet.conv_out.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="values that are not numbers, in fp32 too"):
         DiffusersPainter(sd15, cond, {}, OPTIONS).paint(frames)
-    whole = load_sd15(file)
+    whole = copy.deepcopy(kept)
     with torch.no_grad():
         whole.vae.decoder.conv_out.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="the VAE gives values that are not numbers"):
@@ -142,15 +151,13 @@ def rows_of(network, run) -> list[int]:
 
 
 @pytest.mark.parametrize(("cfg", "rows"), [(1.0, 3), (1.01, 6), (2.0, 6)])
-def test_only_cfg_one_takes_a_single_pass(file, cond, branches, frames, cfg, rows):
+def test_only_cfg_one_takes_a_single_pass(sd15, cond, branches, frames, cfg, rows):
     """Between 1 and 2 both are needed: negative + cfg · (positive − negative)."""
-    sd15 = load_sd15(file)
     painter = DiffusersPainter(sd15, replace(cond, cfg=cfg), branches, OPTIONS)
     assert rows_of(sd15.unet, lambda: painter.paint(frames)) == [rows] * 2
 
 
-def test_four_steps_of_lcm_are_four_passes(file, cond, frames):
-    sd15 = load_sd15(file)
+def test_four_steps_of_lcm_are_four_passes(sd15, cond, frames):
     fast = PaintOptions(SamplerOptions("lcm", "sgm_uniform", 4, denoise=0.5), batch=3)
     painter = DiffusersPainter(sd15, replace(cond, cfg=1.0), {}, fast)
     assert rows_of(sd15.unet, lambda: painter.paint(frames)) == [3] * 4
@@ -182,16 +189,16 @@ def told_by(controlnet, track, trained=True, **options) -> Animation:
     return Animation(kind(controlnet, track_hints(track)), conditioning=told)
 
 
-def painted_by(file, cond, frames, animation):
-    return DiffusersPainter(load_sd15(file), cond, {}, OPTIONS, animation).paint(frames).latents
+def painted_by(sd15, cond, frames, animation):
+    return DiffusersPainter(copy.deepcopy(sd15), cond, {}, OPTIONS, animation).paint(frames).latents
 
 
-def test_tokens_and_features_change_frames_only_as_strong_as_they_are(file, cond, frames, controlnet, track):
-    plain = painted_by(file, cond, frames, Animation(FrameControl(controlnet, track_hints(track))))
+def test_tokens_and_features_change_frames_only_as_strong_as_they_are(sd15, cond, frames, controlnet, track):
+    plain = painted_by(sd15, cond, frames, Animation(FrameControl(controlnet, track_hints(track))))
     off = {"landmarks": 0.0, "placement": 0.0}
 
     def made(**options):
-        return painted_by(file, cond, frames, told_by(controlnet, track, **options))
+        return painted_by(sd15, cond, frames, told_by(controlnet, track, **options))
 
     assert torch.equal(made(trained=False), plain)
     assert torch.equal(made(trained=False, features=1.0), plain)
@@ -200,8 +207,8 @@ def test_tokens_and_features_change_frames_only_as_strong_as_they_are(file, cond
         assert (made(**one) - plain).abs().max() > 1e-3
 
 
-def test_nothing_of_an_animate_net_stays_bound(file, cond, frames, controlnet, track):
-    animation, sd15 = told_by(controlnet, track, features=1.0), load_sd15(file)
+def test_nothing_of_an_animate_net_stays_bound(sd15, cond, frames, controlnet, track):
+    animation = told_by(controlnet, track, features=1.0)
     before = [list(network.attn_processors.values()) for network in (controlnet, sd15.unet)]
     DiffusersPainter(sd15, cond, {}, OPTIONS, animation).paint(frames)
     assert [list(network.attn_processors.values()) for network in (controlnet, sd15.unet)] == before
@@ -221,8 +228,8 @@ def styled(rows: int = 3, strength: float = 1.0) -> Animation:
     return Animation(style=StyleConditioning(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
 
 
-def test_a_style_changes_frames_and_off_changes_nothing(file, cond, branches, frames):
-    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+def test_a_style_changes_frames_and_off_changes_nothing(sd15, cond, branches, frames):
+    painter = DiffusersPainter(sd15, cond, branches, OPTIONS)
     plain = painter.paint(frames).latents
     painter.animation = styled(strength=0.0)
     assert torch.equal(painter.paint(frames).latents, plain)
@@ -230,8 +237,8 @@ def test_a_style_changes_frames_and_off_changes_nothing(file, cond, branches, fr
     assert not torch.allclose(painter.paint(frames).latents, plain, atol=1e-2)
 
 
-def test_a_style_that_changes_over_time_belongs_to_frames_not_to_batches(file, cond, frames):
-    painter = DiffusersPainter(load_sd15(file), cond, {}, OPTIONS, styled())
+def test_a_style_that_changes_over_time_belongs_to_frames_not_to_batches(sd15, cond, frames):
+    painter = DiffusersPainter(sd15, cond, {}, OPTIONS, styled())
     together = painter.paint(frames).latents
     later = painter.paint(frames[1:], first=1).latents
     torch.testing.assert_close(later, together[1:], atol=2e-4, rtol=0)

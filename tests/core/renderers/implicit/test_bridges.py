@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 import torch
-from reading_model import ANGLES, SHIFT, FaceReader, OpeningMesh, ReadingModel, block_picture
+from reading_model import ANGLES, SHIFT, FaceReader, ReadingModel
 from scipy.spatial.transform import Rotation
 
 from portraittalk_core.errors import InputError
@@ -24,7 +22,7 @@ from portraittalk_core.renderers.implicit.contract import Keypoints
 from portraittalk_core.renderers.implicit.extract import keypoints_of_picture
 from portraittalk_core.renderers.implicit.files import random_model
 from portraittalk_core.renderers.warp.build import warped_pictures
-from portraittalk_core.types import LandmarkTrack, Portrait
+from portraittalk_core.types import LandmarkTrack
 
 LAYOUTS = ["liveportrait-21", "face-vid2vid-15"]
 
@@ -191,13 +189,6 @@ def test_lips_bridge_needs_retargeting(small):
         next(bridges.keypoints_of_lips(ReadingModel("face-vid2vid-15"), None, small, [small.landmarks]))
 
 
-def test_open_lips_are_shut_first_and_shut_ones_left():
-    placed = torch.zeros(1, 21, 3)
-    assert bridges.lip_normalisation(Retargeting(), placed, torch.tensor([0.03])) is None
-    shut = bridges.lip_normalisation(Retargeting(), placed, torch.tensor([0.2]))
-    torch.testing.assert_close(shut[0, :, 1], torch.full((21,), -0.2 * bridges.PUBLIC_RATIO))
-
-
 def test_ratios_are_those_of_their_points():
     points = torch.zeros(1, 478, 2)
     points[0, [61, 291, 13, 14]] = torch.tensor([[0.0, 0.0], [40.0, 0.0], [20.0, -2.0], [20.0, 6.0]])
@@ -233,21 +224,6 @@ def test_basis_is_measured_on_the_model(small):
     assert float(basis.parting[14, 1]) == pytest.approx(1, abs=0.25)
     was = float(bridges.eye_ratios(small.landmarks.points_px).mean())
     assert 0.4 * was < float(basis.shutting[11, 1]) < 1.1 * was  # the mesh never sees such small eyes quite shut
-
-
-def test_landmarks_of_keypoints_are_the_mesh_on_rendered_frames():
-    class Blocks:
-        def render(self, job, callbacks=None):
-            for opening in (0.0, 0.3, None, 0.6):
-                yield block_picture(opening)
-
-    span = LandmarkTrack(torch.rand(4, 478, 3), torch.ones(4, dtype=torch.bool), Fraction(30), 128, 128)
-    picture = torch.zeros(128, 128, 3, dtype=torch.uint8)
-    job = RenderJob.of_track(Portrait(picture, span.slice(0, 1)), span)
-    found = bridges.landmarks_of_keypoints(Blocks(), job, OpeningMesh())
-    assert found.valid.tolist() == [True, True, False, True] and found.fps == 30
-    measured = bridges.lip_ratio(found.points_px)
-    np.testing.assert_allclose(measured[[0, 1, 3]], [0.0, 0.3, 0.6], atol=0.02)
 
 
 def test_our_rotation_is_scipys():

@@ -91,3 +91,10 @@ def test_shortest_clip_and_layout_are_flags(tmp_path, capsys):
     assert "none where LRW has them" in capsys.readouterr().err
     assert main([*words[:-1], "-1"]) == 2
     assert "--min-seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("people", "held"), [(1, 0), (2, 1), (9, 1), (10, 1)])
+def test_of_few_speakers_the_last_is_held_out(people, held, tmp_path):
+    names = [f"RD_Person{who}_{clip:03d}.mp4" for who in range(people) for clip in (0, 1)]
+    train, held_out = split_lists(tmp_path, names, "hdtf")
+    assert held_out == (names[-2:] if held else []) and train == names[: len(names) - 2 * held]

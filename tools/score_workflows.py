@@ -1,6 +1,15 @@
-"""Workflow graph that compares two seeds on one portrait and speech, for make_workflows.py."""
+"""Workflow graphs of scores, for make_workflows.py: a video against the real one, two seeds against each other."""
 
-NOTE = """## Which seed speaks better?
+SCORE_NOTE = """## How near is a generated video to the real one?
+
+1. Upper **Load Video**: the generated video. Lower one: the real video of the same speech.
+2. **Run.** The node shows the numbers, and a plot of where in time the two differ.
+
+**ADFD** is 1 for the same landmarks in place and motion, 0 at worst. Landmark distances are percent of the distance
+between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures themselves.
+"""
+
+SEEDS_NOTE = """## Which seed speaks better?
 
 1. **Load Image**: the portrait. **Load Audio**: what it says.
 2. **Run.** The same portrait says the same twice, with two seeds: other blinks, another sway of the head.
@@ -18,6 +27,11 @@ PICTURES = "VIDEO,IMAGE"
 _MORE = [("portrait", "IMAGE"), ("audio", "AUDIO")]
 _COMMON_WIDGETS = ["fps", "face_index", "max_frames"]
 KINDS = {
+    "PortraitTalkADFDScore": (
+        [("generated", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS"), ("target", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS")],
+        ["fps", "face_index"],
+        [("score", "FLOAT"), ("report", "STRING"), ("plot", "IMAGE")],
+    ),
     "PortraitTalkCompareVideos": (
         [("generated", PICTURES), ("target", PICTURES), *_MORE],
         ["align", "crop", "filename_prefix", *_COMMON_WIDGETS],
@@ -73,8 +87,21 @@ def _score(name: str, seed: int, top: int) -> dict:
 
 
 GRAPHS = {
+    "score_a_video": {
+        "note": ("MarkdownNote", (40, 40), (420, 250), [SCORE_NOTE], {}),
+        # the nodes grow with the video they show: an upright one must fit above the second
+        "made": ("LoadVideo", (40, 350), (280, 400), ["portraittalk_generated.mp4", "image"], {}),
+        "true": ("LoadVideo", (40, 860), (280, 400), ["portraittalk_film.mp4", "image"], {}),
+        "score": (
+            "PortraitTalkADFDScore",
+            (500, 350),
+            (720, 440),
+            [25.0, 0],
+            {"generated": ("made", 0), "target": ("true", 0)},
+        ),
+    },
     "compare_two_seeds": {
-        "note": ("MarkdownNote", (20, 0), (460, 460), [NOTE], {}),
+        "note": ("MarkdownNote", (20, 0), (460, 460), [SEEDS_NOTE], {}),
         "image": ("LoadImage", (40, 580), (400, 340), ["portraittalk_portrait.jpg", "image"], {}),
         "sound": ("LoadAudio", (40, 980), (400, 120), ["portraittalk_speech.wav", None, None], {}),
         **_take("a", 0, 80),
@@ -89,3 +116,8 @@ GRAPHS = {
         "worst": ("PreviewImage", (2660, 80), (380, 420), [], {"images": ("compare", 6)}),
     },
 }  # fmt: skip
+
+# widgets that the form of app mode shows, and nodes whose results it shows
+FORMS = {
+    "score_a_video": ([("made", "file"), ("true", "file")], ["score"]),
+}
