@@ -66,7 +66,7 @@ class LipConfig(LipSizes):
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
     lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
-    # align: no references; align-mean: their unwarped mean; lips: no lip references; audio: no sound; lips-audio: neither
+    # align: no references; align-mean: their unwarped mean; lips: no lip references; audio: no sound; lips-audio: both
     ablate: str = "none"
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
@@ -84,7 +84,6 @@ class LipConfig(LipSizes):
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")
         check_range(self.crop_pad_share, 0, 2, "`crop_pad_share` of a lip renderer")
-
 
     @property
     def has_lips(self) -> bool:
