@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         metavar="N",
         type=int,
-        help=f"of each training, and for filmed people as many again of what all begin with; 0: open those of --out"
-        f"{told('steps')}. These take about 17 minutes of one core for drawn, and 40 for filmed people",
+        help=f"of each training; 0: open those of --out{told('steps')}. These take about 17 minutes of one core for "
+        "drawn, and 25 for filmed people",
     )
     parser.add_argument(
         "--alignment-steps", metavar="N", type=int, default=1200, help="of filmed people's, before the steps"

@@ -1,9 +1,8 @@
 """Trainings of the benchmark of lip renderers: the full network, and the networks that lack a part.
 
-Drawn people teach a network whole, from random weights. Filmed ones teach the alignment first, then a rendering that
-knows neither lips nor sound; each network with an alignment goes on from there, with the parts that it has. So lips and
-sound are judged by what they add to the same network, and less of a difference is a training's chance. The networks
-without an alignment learn in as many steps from random weights.
+Drawn people teach a network whole, from random weights. Filmed ones teach the alignment first, once for all networks
+that have one; then each network's rendering learns from random weights in the same steps, on the same alignment, so
+that lips and sound are judged by what they add to it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from portraittalk_core.renderers.lip.files import open_lip_model, save_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
@@ -39,7 +36,7 @@ LEARNT, LEARNT_LIPS, LEARNT_LIPS_OF = 2, 3, 6
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0, lips_squared=50.0)
 FILMED_ALIGNMENT = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # those of lips_grid.toml
 FILMED_PAINTING = LipWeights(warp=0.0, render=1.0, gan=0.0, feature_matching=0.0, lips_squared=60.0)  # lips_grid_paint
-ALIGNMENT, NEITHER, FIRST = "alignment", "neither", "start.safetensors"
+ALIGNMENT, FIRST = "alignment", "start.safetensors"
 ALIGNMENT_BATCH = 8  # windows of a step of filmed people's alignment
 CROP_PAD = 0.6  # of filmed people, around nose and mouth
 SCORED = 64  # windows that the trainer itself scores
@@ -60,11 +57,9 @@ def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
 
 
 def _trainer(args: argparse.Namespace, steps: int, batch: int) -> LipTrainer:
-    eighths = (6,) if args.clips is None else (4, 6, 7)  # of the steps, after which the learning rate falls
-    milestones = tuple(sorted({max(1, steps * part // 8) for part in eighths}))
     return LipTrainer(
         steps=max(steps, 1), batch_size=batch, learning_rate=args.learning_rate, save_every=500, sample_every=0,
-        seed=args.seed, ema_decay=0.99, clip_norm=1.0, milestones=milestones, gamma=0.3,
+        seed=args.seed, ema_decay=0.99, clip_norm=1.0, milestones=(max(1, steps * 3 // 4),), gamma=0.3,
     )  # fmt: skip
 
 
@@ -81,40 +76,19 @@ def trained(name: str, train: Sequence[Subject], args: argparse.Namespace, out: 
 
 
 def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namespace, out: Path) -> LipTraining:
-    """The recipe of a network for filmed people, after those that it goes on from."""
-    config = dataclasses.replace(config, weights=FILMED_PAINTING)
+    """The recipe of a rendering for filmed people, after the alignment's if the network has one."""
     if config.ablate in NO_ALIGNMENT:
-        return dataclasses.replace(config, trainer=_trainer(args, 2 * args.steps, args.batch))
+        return dataclasses.replace(config, weights=FILMED_PAINTING)
     steps = _trainer(args, args.alignment_steps, ALIGNMENT_BATCH)
-    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", weights=FILMED_ALIGNMENT, trainer=steps)
+    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", trainer=steps)
     aligned = _learnt(ALIGNMENT, new_lip_model(whole), train, whole)
-    neither = dataclasses.replace(config, out=out / NEITHER, ablate="lips-audio")
-    model = new_lip_model(neither)
+    model = new_lip_model(config)
     model.alignment.load_state_dict(aligned.alignment.state_dict())
-    neither = _going_on(neither, model)
-    return _going_on(config, grown(new_lip_model(config), _learnt(NEITHER, new_lip_model(neither), train, neither)))
-
-
-def _going_on(config: LipTraining, model: LipPriors) -> LipTraining:
-    """The recipe of a rendering that goes on from a model, whose alignment stays."""
     config.out.mkdir(parents=True, exist_ok=True)
-    standard = {f.name: f.default for f in dataclasses.fields(LipTraining)}
-    given = {name: standard[name] for name in OF_START}
     start = save_lip_model(model, config.out / FIRST)
-    return dataclasses.replace(config, start=start, freeze_alignment=True, **given)
-
-
-@torch.no_grad()
-def grown(model: LipPriors, base: LipPriors) -> LipPriors:
-    """The model with the weights of one that has fewer parts; what only the larger one looks at counts for nothing."""
-    taken = base.state_dict()
-    for name, weight in model.state_dict().items():
-        if name in taken and taken[name].shape == weight.shape:
-            weight.copy_(taken[name])
-        elif name in taken:  # more channels come in
-            weight.zero_()
-            weight[:, : taken[name].shape[1]] = taken[name]
-    return model
+    given = {"start": start, "freeze_alignment": True, "weights": FILMED_PAINTING}
+    standard = {f.name: f.default for f in dataclasses.fields(LipTraining)}
+    return dataclasses.replace(config, **given, **{name: standard[name] for name in OF_START})
 
 
 def _learnt(name: str, model: LipPriors, train: Sequence[Subject], config: LipTraining) -> LipPriors:

@@ -9,7 +9,7 @@ from ...errors import InputError
 
 SKETCHES = 5  # drawn frames around the one to be painted
 SKETCH_CHANNELS = 3 * SKETCHES
-ABLATIONS = ("none", "align", "align-mean", "lips", "audio", "lips-audio")
+ABLATIONS = ("none", "align", "align-mean", "lips", "audio")
 FACE, NOSE_TO_CHIN = FRAMINGS = ("face", "nose-to-chin")
 IPLAP_DECODER, SPADE_DECODER = DECODERS = ("iplap", "spade")
 MIN_SIDE, MAX_SIDE = 16, 1024  # of crops
@@ -66,8 +66,7 @@ class LipConfig(LipSizes):
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
     lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
-    # align: no references; align-mean: their unwarped mean; lips: no lip references; audio: no sound; lips-audio: both
-    ablate: str = "none"
+    ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
 
@@ -88,12 +87,12 @@ class LipConfig(LipSizes):
     @property
     def has_lips(self) -> bool:
         """Whether there is a lip module."""
-        return self.ablate not in ("lips", "lips-audio")
+        return self.ablate != "lips"
 
     @property
     def has_sound(self) -> bool:
         """Whether sound is heard."""
-        return self.ablate not in ("audio", "lips-audio")
+        return self.ablate != "audio"
 
 
 def _check_whole(value: object, low: int, high: int, name: str) -> None:

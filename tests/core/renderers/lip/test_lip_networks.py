@@ -331,7 +331,7 @@ def test_the_hidden_half_is_not_looked_at_and_everything_else_is(model):
     assert changed(model, given, whole, references(seed=8), whole) > 1e-4
 
 
-ABLATED = {"align": ("pictures",), "lips": ("lips",), "audio": ("sound",), "lips-audio": ("lips", "sound")}
+ABLATED = {"align": "pictures", "lips": "lips", "audio": "sound"}
 
 
 @pytest.mark.parametrize("ablate", ABLATED)
@@ -345,9 +345,9 @@ def test_an_ablated_part_is_not_looked_at(ablate):
     }
     for part, (others, frames) in changes.items():
         difference = changed(model, given, whole, others, frames)
-        assert difference == 0 if part in ABLATED[ablate] else difference > 1e-4
-    assert model.sound == ("none" if "sound" in ABLATED[ablate] else "mel")
-    if "sound" in ABLATED[ablate]:
+        assert difference == 0 if part == ABLATED[ablate] else difference > 1e-4
+    assert model.sound == ("none" if ablate == "audio" else "mel")
+    if ablate == "audio":
         assert model.paint(model.encode(given), LipBatch(whole.pictures, whole.sketches, None)).shape[0] == FRAMES
 
 
