@@ -60,11 +60,12 @@ FILMED = {ANY: tuple(VARIANTS), CLOSED: (FULL, "no lips", "no sound", SILENCE_HE
 DECIDED = {ANY: ("no references", "unwarped mean"), CLOSED: ("no lips", "no sound", SILENCE_HEARD)}  # of filmed people
 # what suits drawn and filmed people, where an option is not given
 USUAL_DRAWN = {
-    "steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "nearest_lips": 0, "held_out": 8,
+    "steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "nearest_lips": 0,
+    "lip_guide": False, "held_out": 8,
 }  # fmt: skip
 USUAL_FILMED = {
     "steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "nearest_lips": 1,
-    "held_out": 40,
+    "lip_guide": True, "held_out": 40,
 }  # fmt: skip
 NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
 
@@ -99,6 +100,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="lip references of each frame, whose mouths are most like its own; 0: the mean of all"
         f"{told('nearest_lips')}",
+    )
+    parser.add_argument(
+        "--lip-guide",
+        action=argparse.BooleanOptionalAction,
+        help=f"lip references guide the last block at full size{told('lip_guide')}",
     )
     parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
     parser.add_argument(

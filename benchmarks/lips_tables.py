@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,11 +73,8 @@ def show_cost(size: str) -> None:
         encoded = time.process_time()
         model.paint(features, batch)
         painted = time.process_time()
-        held = sum(
-            x.numel() * x.element_size()
-            for x in (*(getattr(features.references, f.name) for f in dataclasses.fields(features.references)),
-                      features.lips)
-        )  # fmt: skip
+        kept = [*vars(features.references).values(), *vars(features.lips).values()]
+        held = sum(x.numel() * x.element_size() for x in kept if x is not None)
         numbers = (encoded - began, painted - encoded, held / 1e6)
         rows.append([str(count), *map("{:.2f}".format, numbers)])
     heading = ["references", "encoding, s once a clip", "painting, s a frame", "held, MB"]

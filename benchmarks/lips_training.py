@@ -47,6 +47,7 @@ def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     filmed = args.clips is not None
     more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
     more |= {"lip_references": LEARNT_LIPS_OF if args.nearest_lips else LEARNT_LIPS, "nearest_lips": args.nearest_lips}
+    more |= {"lip_guide": args.lip_guide}
     weights = FILMED_ALIGNMENT if filmed else WEIGHTS
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,

@@ -195,7 +195,7 @@ def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
     monkeypatch.setattr(lips_subjects, "PEOPLE", 1)
     monkeypatch.setattr(lips_subjects, "NEW_PEOPLE", 0)
     given = {"clips": tmp_path, "networks": "tiny", "size": 32, "keep_references": True, "decoder": "spade", "seed": 0}
-    given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1}
+    given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1, "lip_guide": True}
     args = Namespace(**given)
     rule = lips_training.new_lip_model(lips_training.plan(args, "none", tmp_path)).crop
     people = lips_subjects.drawn_people(rule, tmp_path, gloved=False)[0]
@@ -205,5 +205,6 @@ def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
         for name, tensor in model.alignment.state_dict().items():
             assert torch.equal(tensor, aligned.state_dict()[name])
     assert made["full"].config.nearest_lips == 1 and made["full"].usual[1] == 12
+    assert made["full"].config.lip_guide
     assert made["full"].rendering.sound is not None and made["no sound"].rendering.sound is None
     assert not torch.equal(made["full"].rendering.conv_last.weight, made["no sound"].rendering.conv_last.weight)

@@ -37,14 +37,27 @@ def _crop_rule(config: LipConfig) -> LipCropRule:
 
 
 @dataclass(frozen=True)
+class LipReferences:
+    """What is computed of lip references once; (1, M, …) where all frames share them, (B, M, …) in training."""
+
+    wide: Tensor  # (1|B, M, w, S/2, S/2) their share of the fusion
+    pictures: Tensor | None = None  # (1|B, M, 3, S, S), where they guide the last block
+    drawn: Tensor | None = None  # (1|B, M, P) of `nearest.mouth_lines`, where each frame has its own nearest lips
+
+    def of_frames(self, places: Tensor) -> LipReferences:
+        """For each of B frames its own R (B, R)."""
+        wide, pictures = (x if x is None else _taken(x, places) for x in (self.wide, self.pictures))
+        return LipReferences(wide, pictures)
+
+
+@dataclass(frozen=True)
 class LipFeatures:
     """What is computed of references once."""
 
     references: ReferenceFeatures | None  # None where the alignment is ablated
-    lips: Tensor | None  # (1|B, M, w, S/2, S/2); None where the lip module is ablated
+    lips: LipReferences | None  # None where the lip module is ablated
     share: float = 1.0  # of what is painted, where that is added to aligned references
     drawn: Tensor | None = None  # (K, P) of `nearest.mouth_lines`, where each frame has its own nearest references
-    drawn_lips: Tensor | None = None  # (1|B, M, P) likewise, where each frame has its own nearest lips
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class LipPriors(LipNetworks):
         self.size = self.config.size
         self.usual = self.config.usual_references, self.config.usual_lips
         self.crop = _crop_rule(self.config)
-        self.sound = NO_SOUND if self.config.ablate == "audio" else MEL
+        self.sound = MEL if self.config.has_sound else NO_SOUND
         self.alignment = Alignment(self.config)
         self.rendering = Rendering(self.config)
 
@@ -76,13 +89,15 @@ class LipPriors(LipNetworks):
         """Features of references (1|B, N, 3, S, S), with gradients."""
         return None if self.config.ablate == "align" else self.alignment.encode_references(pictures, sketches)
 
-    def lips(self, lips: Tensor, sketches: Tensor) -> Tensor | None:
-        """Features of lip references (1|B, M, 3, S, S), with gradients."""
-        return None if self.rendering.lips is None else self.rendering.lips.encode(lips, sketches)
-
-    def drawn_lips(self, sketches: Tensor) -> Tensor | None:
-        """(1|B, M, P) lines of lip references (1|B, M, 3, S, S); None where every frame is painted from all."""
-        return mouth_lines(sketches.to(self.device)) if self.config.nearest_lips and self.rendering.lips else None
+    def lips(self, lips: Tensor, sketches: Tensor, at_once: int = 0) -> LipReferences | None:
+        """Features of lip references (1|B, M, 3, S, S), with gradients; `at_once` of M go together, or all (0)."""
+        if self.rendering.lips is None:
+            return None
+        step = at_once or lips.shape[1]
+        pairs = zip(lips.split(step, 1), sketches.split(step, 1), strict=True)
+        wide = torch.cat([self.rendering.lips.encode(*pair) for pair in pairs], 1)
+        drawn = mouth_lines(sketches) if self.config.nearest_lips else None
+        return LipReferences(wide, lips if self.config.lip_guide else None, drawn)
 
     def forward(
         self, pictures: Tensor, sketches: Tensor, features: LipFeatures, mel: Tensor | None, at_once: int = 0
@@ -99,13 +114,17 @@ class LipPriors(LipNetworks):
         masked = masked_half(pictures)
         narrow, wide = self.alignment.masked.encode(masked)
         aligned = self._aligned(features, sketches, (narrow, wide), at_once)
+        lips = self._lips(features, sketches)
+        pictures = [masked.float(), aligned.picture]
+        if lips is not None and lips.pictures is not None:
+            pictures.append(lips.pictures.float().mean(1).expand_as(aligned.picture))
         guide = Aligned(
-            torch.cat([masked.float(), aligned.picture], 1),
+            torch.cat(pictures, 1),
             torch.cat([narrow.float(), aligned.narrow], 1),
             torch.cat([wide.float(), aligned.wide], 1),
         )
-        lips = self._lips(features, sketches)
-        picture = self.rendering(masked, sketches, guide, lips, mel, at_once, features.share)
+        fused = None if lips is None else lips.wide
+        picture = self.rendering(masked, sketches, guide, fused, mel, at_once, features.share)
         return Painted(picture, aligned.picture)
 
     def _aligned(self, features: LipFeatures, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int) -> Aligned:
@@ -118,15 +137,12 @@ class LipPriors(LipNetworks):
             references = references.of_frames(nearest_places(features.drawn, _drawn(sketches), self.config.nearest))
         return self.alignment(references, sketches, own[1], at_once)
 
-    def _lips(self, features: LipFeatures, sketches: Tensor) -> Tensor | None:
-        """(1|B, M, w, S/2, S/2) of the lip references that each frame is painted from."""
+    def _lips(self, features: LipFeatures, sketches: Tensor) -> LipReferences | None:
+        """Those that each frame is painted from."""
         lips = features.lips
-        if lips is None or features.drawn_lips is None or not self.config.nearest_lips < lips.shape[1]:
+        if lips is None or not 0 < self.config.nearest_lips < lips.wide.shape[1]:
             return lips
-        places = nearest_lips(features.drawn_lips, _drawn(sketches), self.config.nearest_lips)
-        if len(lips) == 1:
-            return lips[0][places]
-        return lips[torch.arange(len(lips), device=lips.device)[:, None], places]
+        return lips.of_frames(nearest_lips(lips.drawn, _drawn(sketches), self.config.nearest_lips))
 
     @torch.no_grad()
     def encode(self, references: References) -> LipFeatures:
@@ -141,23 +157,20 @@ class LipPriors(LipNetworks):
             features = encoded(self.alignment, pictures, sketches, self.at_once(1))
             if 0 < self.config.nearest < features.pictures.shape[1]:
                 drawn = mouth_lines(sketches[distinct(pictures, sketches)[0]])
-        lips = self._encoded_lips(references)
-        return LipFeatures(features, lips, drawn=drawn, drawn_lips=self.drawn_lips(references.lip_sketches[None]))
+        return LipFeatures(features, self._encoded_lips(references), drawn=drawn)
 
     def with_share(self, features: LipFeatures, share: float) -> LipFeatures | None:
         """The features of which a share of the painting is added; None where nothing is added."""
         return replace(features, share=share) if self.config.keep_references else None
 
-    def _encoded_lips(self, references: References) -> Tensor | None:
+    def _encoded_lips(self, references: References) -> LipReferences | None:
         if self.rendering.lips is None:
             return None
         if not len(references.lips):
             raise InputError("this lip renderer needs at least one lip reference; none was given.")
         lips = self.check_crops(references.lips, "lip references")
         sketches = self.check_crops(references.lip_sketches, "sketches of lip references", f"{len(lips)} 3")
-        step = self.at_once(1)
-        pairs = zip(lips.split(step), sketches.split(step), strict=True)
-        return torch.cat([self.lips(one[None], sketch[None]) for one, sketch in pairs], 1)
+        return self.lips(lips[None], sketches[None], self.at_once(1))
 
     @torch.no_grad()
     def paint(self, features: LipFeatures, batch: LipBatch) -> Tensor:
@@ -173,6 +186,13 @@ class LipPriors(LipNetworks):
         heard = iter(mel.split(step)) if mel is not None else repeat(None)
         parts = [self(crops, drawn, features, next(heard), self.at_once(len(crops))).picture for crops, drawn in frames]
         return torch.cat(parts).float()
+
+
+def _taken(x: Tensor, places: Tensor) -> Tensor:
+    """(B, R, …) the lip references of each frame, by their places (B, R), of (1|B, M, …)."""
+    if len(x) == 1:
+        return x[0][places]
+    return x[torch.arange(len(x), device=x.device)[:, None], places]
 
 
 def _drawn(sketches: Tensor) -> Tensor:

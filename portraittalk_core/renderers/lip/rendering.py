@@ -109,12 +109,13 @@ class Rendering(PictureEncoder):
 
     def __init__(self, config: LipConfig) -> None:
         super().__init__(3 + SKETCH_CHANNELS, config)
-        self.lips = LipFusion(config) if config.ablate != "lips" else None
-        self.sound = AudioAttention(config) if config.ablate != "audio" else None
+        self.lips = LipFusion(config) if config.has_lips else None
+        self.sound = AudioAttention(config) if config.has_sound else None
         self.spade_1 = Spade(config.wide, 2 * config.wide, config.hidden, config.decoder)
         self.shuffle = nn.PixelShuffle(2)
         self.spade_2 = Spade(config.middle, 2 * config.narrow, config.hidden, config.decoder)
-        self.spade_3 = Spade(config.middle, 6, config.hidden, config.decoder)
+        pictures = 3 if config.lip_guide and config.has_lips else 2  # that guide the last block
+        self.spade_3 = Spade(config.middle, 3 * pictures, config.hidden, config.decoder)
         self.keeps = config.keep_references and config.ablate != "align"  # else there are none to keep
         self.conv_last = nn.Conv2d(config.middle, 3, 7, padding=3)
         if self.keeps:  # learning begins with the aligned references themselves
@@ -136,7 +137,8 @@ class Rendering(PictureEncoder):
         Args:
             masked: (B, 3, S, S) with black lower halves.
             sketches: (B, 15, S, S).
-            guide: of the frames' visible halves and of references, concatenated: 6, 2n and 2w channels.
+            guide: of the frames' visible halves and of references, concatenated: 6, 2n and 2w channels; pictures have
+                three more, of lip references, where `lip_guide` is on.
             lips: of `LipFusion.encode`; None where the lip module is ablated.
             mel: (B, 80, 16); None where sound is ablated.
             at_once: lips that are fused together; 0: all.
@@ -161,5 +163,5 @@ class Rendering(PictureEncoder):
 def _known(masked: Tensor, guide: Aligned) -> Tensor:
     """(B, 3, S, S) visible upper halves above aligned references."""
     known, half = masked.clone(), masked.shape[-2] // 2
-    known[..., half:, :] = guide.picture[:, 3:, half:].to(masked)
+    known[..., half:, :] = guide.picture[:, 3:6, half:].to(masked)
     return known

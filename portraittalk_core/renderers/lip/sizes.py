@@ -64,6 +64,7 @@ class LipConfig(LipSizes):
     usual_lips: int = 5  # and lip references
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
+    lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
@@ -82,6 +83,16 @@ class LipConfig(LipSizes):
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")
         check_range(self.crop_pad_share, 0, 2, "`crop_pad_share` of a lip renderer")
+
+    @property
+    def has_lips(self) -> bool:
+        """Whether there is a lip module."""
+        return self.ablate != "lips"
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound is heard."""
+        return self.ablate != "audio"
 
 
 def _check_whole(value: object, low: int, high: int, name: str) -> None:

@@ -140,7 +140,7 @@ def _clip_of(film: Film, speech: Speech | None, model: LipPriors, keep: Path) ->
             f"`fit` needs {LEAST_S:g} s of film that show the face, but {film.source} shows it for {seconds:.1f} s; "
             "leave it out, or give a longer film."
         )
-    if model.config.ablate != "audio" and speech is None:
+    if model.config.has_sound and speech is None:
         raise InputError(f"`fit` learns from the film's own sound, but {film.source} has none; leave it out.")
     every = -(-int(valid.sum()) // MOST_FRAMES)
     some = torch.zeros_like(valid)

@@ -29,8 +29,7 @@ class LipScore:
 def painted(model: LipPriors, batch: LipWindowBatch) -> Painted:
     """Pictures (B, 3, S, S) and aligned references of a batch on the model's device, with gradients."""
     faces = model.references(as_pictures(batch.faces), as_sketches(batch.face_sketches))
-    drawn = as_sketches(batch.lip_sketches)
-    features = LipFeatures(faces, model.lips(as_pictures(batch.lips), drawn), drawn_lips=model.drawn_lips(drawn))
+    features = LipFeatures(faces, model.lips(as_pictures(batch.lips), as_sketches(batch.lip_sketches)))
     sketches = as_sketches(batch.sketches).flatten(1, 2)
     return model(as_pictures(batch.pictures), sketches, features, batch.mel)
 

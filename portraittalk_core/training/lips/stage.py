@@ -89,7 +89,7 @@ class LipStage(AdversarialStage):
         """Settings that the learnt weights depend on, besides the trainer's."""
         names = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
         values = {name: getattr(self.config, name) for name in names}
-        for name, only_one in (("decoder", IPLAP_DECODER), ("nearest_lips", 0)):
+        for name, only_one in (("decoder", IPLAP_DECODER), ("nearest_lips", 0), ("lip_guide", False)):
             if values[name] == only_one:
                 del values[name]  # as runs begun before there was another say nothing of it
         values["weights"] = dataclasses.asdict(self.config.weights)
@@ -214,7 +214,7 @@ def train_lips(config: LipTraining, on_progress: Progress | None = None) -> LipR
 
 def _windows(config: LipTraining, model: LipPriors, names: Path | None) -> tuple[LipWindows, tuple]:
     videos = read_videos(config.data, 1, None if names is None else read_list(names)).videos
-    needs_sound = model.config.ablate != "audio"
+    needs_sound = model.config.has_sound
     clips, dropped = read_lip_clips(config.data, videos, model.crop, config.out / KEPT, needs_sound)
     counts = config.references, config.lip_references
     return LipWindows(clips, model.size, *counts, config.augment, config.varied), dropped

@@ -460,7 +460,27 @@ def test_each_frame_has_the_lip_references_that_are_drawn_most_alike():
     for frame, nearest in enumerate((2, 1)):
         own = replace(four, lips=four.lips[[nearest]], lip_sketches=lip_sketches[[nearest]])
         assert torch.allclose(painted[frame], model.paint(model.encode(own), frame_of(frames, frame))[0], atol=1e-5)
-    assert not torch.allclose(painted, model.paint(replace(several, drawn_lips=None), frames), atol=1e-3)
+    assert not torch.allclose(painted, model.paint(several, frames), atol=1e-3)  # from all of them
+
+
+def test_lips_that_guide_reach_the_picture_without_the_fusion():
+    """Of the nearest lip reference alone, at full size: a pixel's colour changes what is painted around it."""
+    model, whole = random_lip_model("lips", seed=4, lip_guide=True, nearest_lips=1), batch(1)
+    for parameter in model.rendering.lips.parameters():
+        parameter.zero_()  # the fusion tells nothing of them
+    given = references(lips=2)
+    given.lip_sketches[:] = torch.stack([whole.sketches[0, 2], torch.zeros_like(whole.sketches[0, 2])])
+    painted = model.paint(model.encode(given), whole)
+    other, row, column = given.lips.clone(), SIDE // 2 + 3, SIDE // 2 - 5
+    other[0, :, row, column] += 1
+    difference = (model.paint(model.encode(replace(given, lips=other)), whole) - painted).abs().amax((0, 1))
+    assert difference[row, column] > 10 * difference[: SIDE // 4].max() and difference[row, column] > 1e-4
+    other[0] = given.lips[0]
+    other[1] += 1
+    assert torch.equal(model.paint(model.encode(replace(given, lips=other)), whole), painted)
+    without = random_lip_model("lips", seed=4, lip_guide=True, ablate="lips")
+    assert without.rendering.spade_3.spade_layer_1.conv1.weight.shape[1] == 6
+    assert model.rendering.spade_3.spade_layer_1.conv1.weight.shape[1] == 9
 
 
 def test_windows_choose_their_own_nearest_lips():
