@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from toy_puppet import FPS, MOUTH_DROP, UNIT, motion, track_of
 
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.training.data.video_clips import VideoClip
 from portraittalk_core.types import SPEECH_RATE_HZ, Speech
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
-from toy_puppet import FPS, MOUTH_DROP, UNIT, motion, track_of  # noqa: E402
 
 SIDE = 96  # of the pictures, pixels
 LOW_HZ, HIGH_HZ = 300.0, 2400.0  # of the tones

@@ -38,11 +38,6 @@ class LipBox:
     fixed_point: bool = False  # see `LipCropRule`
 
     @property
-    def is_usable(self) -> bool:
-        """Whether it holds enough of a face."""
-        return min(self.size_px) >= SMALLEST_PX
-
-    @property
     def size_px(self) -> tuple[int, int]:
         """Width and height."""
         return self.right - self.left, self.bottom - self.top

@@ -131,9 +131,9 @@ class FrameReader:
     def shape(self, index: int) -> Tensor:
         """(478, 3) landmarks of a frame to be painted: at rest where nobody speaks, nearly as filmed where it fades."""
         if index not in self._shapes:
-            wanted = self._resting.blend(index, self._footage.target.points[index], float(self._gate[index]))
+            target = self._resting.blend(index, self._footage.target.points[index], float(self._gate[index]))
             filmed, weight = self._footage.track.points[index], float(self._weights[index])
-            self._shapes[index] = wanted if weight >= 1 else torch.lerp(filmed, wanted, weight)
+            self._shapes[index] = target if weight >= 1 else torch.lerp(filmed, target, weight)
         return self._shapes[index]
 
     def _rest(self, index: int) -> Tensor:

@@ -150,7 +150,7 @@ class LipOptions(LipPaintOptions):
     """Files and options of the renderer lips: the paper's networks."""
 
     renderer: ClassVar[str] = "lips"
-    wanted: ClassVar[str] = _LIPS
+    needed_files: ClassVar[str] = _LIPS
     builtin: ClassVar[Path | None] = BUILTIN  # what is taken where no file is given
     resumable: ClassVar[bool] = True  # painted crops are kept, see `renderers.sections`
 
@@ -164,9 +164,9 @@ class LipOptions(LipPaintOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lips_file is None and self.builtin is None:
-            raise InputError(f"`renderer` {self.renderer} needs `lips_file` FILE: {self.wanted}.")
+            raise InputError(f"`renderer` {self.renderer} needs `lips_file` FILE: {self.needed_files}.")
         if not self.file.exists():
-            raise MissingDependency(f"`lips_file` {self.lips_file} is not there; give {self.wanted}.")
+            raise MissingDependency(f"`lips_file` {self.lips_file} is not there; give {self.needed_files}.")
 
     @property
     def file(self) -> Path:
@@ -179,7 +179,7 @@ class IpLapOptions(LipOptions):
     """Files and options of IP-LAP's renderer, which has no lip references."""
 
     renderer: ClassVar[str] = "iplap"
-    wanted: ClassVar[str] = _IPLAP
+    needed_files: ClassVar[str] = _IPLAP
     builtin: ClassVar[Path | None] = None
 
     inference: str = same_option(ScriptPaintOptions, "inference")
@@ -190,7 +190,7 @@ class MuseTalkOptions(LipOptions):
     """Files and options of MuseTalk 1.5, whose reference is every frame itself."""
 
     renderer: ClassVar[str] = "musetalk"
-    wanted: ClassVar[str] = _MUSETALK
+    needed_files: ClassVar[str] = _MUSETALK
     builtin: ClassVar[Path | None] = None
 
     vae: Path | None = option(

@@ -95,14 +95,14 @@ class RestingMouth:
         self._scene: int | None = None
         self._face: tuple[LandmarkTrack, Tensor, TurnedFace] | None = None
 
-    def blend(self, index: int, wanted: Tensor, gate: float) -> Tensor:
-        """(478, 3) landmarks of a frame whose mouth is `gate` of the way from rest to the wanted one's."""
+    def blend(self, index: int, target: Tensor, gate: float) -> Tensor:
+        """(478, 3) landmarks of a frame whose mouth is `gate` of the way from rest to the target's."""
         if gate >= 1:
-            return wanted
+            return target
         reference, share, turned = self._at_rest(int(self._scenes[index]))
         filmed = self._track.slice(index, index + 1)
         slow = None if turned.slow is None else turned.slow[index : index + 1]
-        return torch.lerp(with_mouth(filmed, reference, reference, share, turned, slow).points[0], wanted, gate)
+        return torch.lerp(with_mouth(filmed, reference, reference, share, turned, slow).points[0], target, gate)
 
     def _at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor, TurnedFace]:
         if self._face is None or (scene != self._scene and self._rest is None):
