@@ -8,7 +8,9 @@ Shapes: N places in a mouth, on a grid of U columns and V rows.
 from __future__ import annotations
 
 import logging
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,16 @@ class SeenMouth:
         colours, lips = self.true[:, self.counts], self.lips[:, None, None]
         pale = _redness(colours) < PALER * _redness(lips).clamp(min=LEAST_RED)
         return float((pale & (colours.mean(0) > LIGHTER * lips.mean(0))).float().mean())
+
+    @cached_property
+    def painted_error(self) -> float:
+        """`error` of the painted mouth."""
+        return self.error(self.drawn(None))
+
+    @cached_property
+    def true_sharpness(self) -> float:
+        """`sharpness` of the film's own mouth."""
+        return self.sharpness(self.true)
 
     def drawn(self, own: OwnInside | None) -> Tensor:
         """(3, U, V) the same mouth with the inside of another frame, or painted."""
@@ -136,10 +148,10 @@ def _seen_mouths(film: Film, frames: list[int], turned: TurnedFace) -> list[Seen
     """What a film shows in some of its frames; drawn faces have no inside of their own."""
     in_file = {at: at if film.order is None else int(film.order[at]) for at in frames}
     numbers = sorted(set(in_file.values()))
-    seen = []
+    unlit, seen = FilmedFace(turned, float(film.track.fps), film.mouth_colours), []
     for number, picture in zip(numbers, pictures_at(film.path, film.track.fps, numbers), strict=True):
         at = next(at for at in frames if in_file[at] == number)
-        face = FilmedFace(turned, float(film.track.fps), film.mouth_colours)
+        face = copy(unlit)
         filmed = film.track.px_of(at)
         face.follow_light(picture, filmed)
         own = OwnInside.of(picture, filmed[:, :2], face.placed(filmed, at), face.skin)
@@ -172,6 +184,6 @@ def _compared(own: OwnInside, others: list[SeenMouth]) -> tuple[float, float]:
     errors, painted, sharp, true = 0.0, 0.0, 0.0, 0.0
     for mouth in others:
         drawn = mouth.drawn(own)
-        errors, painted = errors + mouth.error(drawn), painted + mouth.error(mouth.drawn(None))
-        sharp, true = sharp + mouth.sharpness(drawn), true + mouth.sharpness(mouth.true)
+        errors, painted = errors + mouth.error(drawn), painted + mouth.painted_error
+        sharp, true = sharp + mouth.sharpness(drawn), true + mouth.true_sharpness
     return errors / max(painted, 1e-6), (sharp / max(true, 1e-6)) ** 0.5
