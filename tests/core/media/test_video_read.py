@@ -392,7 +392,7 @@ def test_pq_says_how_bright_it_gets(tmp_path):
     found = {}
     for peak in (203, 1000, 4000):
         with av.open(str(tmp_path / f"{peak}.ts"), "w") as file:
-            params = f"log-level=none:hdr10=1:max-cll={peak},100:lossless=1"
+            params = f"log-level=none:hdr10=1:max-cll={peak},100:lossless=1:bframes=0:pools=1"
             stream = file.add_stream("libx265", rate=25, options={"x265-params": params})
             stream.width = stream.height = 128
             stream.pix_fmt = "yuv420p10le"
