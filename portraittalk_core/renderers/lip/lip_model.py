@@ -138,7 +138,7 @@ class LipPriors(LipNetworks):
         return self.alignment(references, sketches, own[1], at_once)
 
     def _lips(self, features: LipFeatures, sketches: Tensor) -> LipReferences | None:
-        """Those that each frame is painted from."""
+        """The lip references that each frame is painted from: all, or its nearest."""
         lips = features.lips
         if lips is None or not 0 < self.config.nearest_lips < lips.wide.shape[1]:
             return lips

@@ -27,13 +27,14 @@ def parted_lips(picture: Tensor, filmed: Tensor) -> Tensor:
     box = pixel_box(filmed[list(topo.LIPS)], LOOKED_AT * mouth.width, (0, 0, width, height))
     if parted == 0 or box is None:
         return filmed
-    cut = on_lip_edges(picture_sampler(picture, box), filmed)
+    sample = picture_sampler(picture, box)
+    cut = on_lip_edges(sample, filmed)
     down = mouth.across
     for chain, outward in ((MOUTH[0], -down), (MOUTH[1], down)):
         inner = list(chain[1:-1])
         rim = LIP_RIM * mouth.width
         if chain == MOUTH[0]:
-            rim = rim + teeth_on_lip(picture_sampler(picture, box), filmed, mouth)
+            rim = rim + teeth_on_lip(sample, filmed, mouth)
         lacking = rim - (cut - filmed)[inner] @ outward
         cut[inner] += lacking.clamp(min=0)[:, None] * outward
     return torch.lerp(filmed, cut, parted)
