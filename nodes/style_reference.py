@@ -87,7 +87,7 @@ def _of_video(video, sound, sound_track: int | None, tracking: _Tracking) -> Ref
     with convert_video.video_file(video) as path, face_mesh() as mesh:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
-        total = probe.num_frames or round(probe.seconds * probe.fps)
+        total = round(probe.seconds * probe.fps)
         pieces = tracking.pieces(pictures, probe.fps, total, mesh, "the video")
         if needs_sound and probe.has_sound:
             sound = load_speech(SoundChoice(path, sound_track or None))

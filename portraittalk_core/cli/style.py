@@ -291,7 +291,7 @@ def _tracked(video: Path, args: argparse.Namespace | None) -> tuple[list, tuple]
 
     probe = probe_video(video)
     which = ReferenceOptions() if args is None else ReferenceOptions(chosen_face(args), args.face_order)
-    total = probe.num_frames or round(probe.seconds * probe.fps)
+    total = round(probe.seconds * probe.fps)
     recon = getattr(args, "face_recon", None)
     recorder = None if recon is None else ExpressionRecorder(open_expression_source(recon))
     with open_mesh() if args is None else open_chosen_mesh(args) as mesh, progress_bar("watching") as on_progress:

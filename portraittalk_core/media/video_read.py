@@ -37,6 +37,7 @@ PROBED_PACKETS = 4_000  # enough to see whether the rate varies; reading all of 
 REORDERED = 16  # pictures that H.264 and its kin may hold back
 ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
 SEEK_EARLIER_S = Fraction(1, 2)
+MOST = Fraction(2, 3)  # of the steps, where the rate varies
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
 MAX_SIDE_PX = 8192
 MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
@@ -48,11 +49,12 @@ class VideoProbe:
 
     width: int  # square pixels, upright
     height: int
-    fps: Fraction  # the average, taken to the usual rate next to it within 0.1 %
+    fps: Fraction  # the average, or of a variable rate that of most pictures; taken to the usual rate next to it
     num_frames: int | None  # None where it is only known by counting
     seconds: float
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
+    stamp_error_s: Fraction = ROUNDING_S  # at this rate a picture's time may be off by so much without meaning anything
 
 
 def probe_video(path: Path) -> VideoProbe:
@@ -69,8 +71,10 @@ def probe_video(path: Path) -> VideoProbe:
         usual_step = sorted(steps)[len(steps) // 2] if steps else Fraction(0)
         # A stamp may be off by a unit of the time base, and a camera's clock by a little, without meaning anything.
         jitter = max(2 * Fraction(stream.time_base), usual_step / 5)
-        variable = any(abs(step - usual_step) > jitter for step in steps)
-        fps = _average_fps(stream, stamps, duration, variable)
+        regular = [step for step in steps if abs(step - usual_step) <= jitter]
+        variable = len(regular) < len(steps)
+        of_most = _rate_of_most(regular, len(steps)) if variable else None
+        fps = of_most or _average_fps(stream, stamps, duration, variable)
         if not complete:
             duration = _claimed_s(container, stream) or duration
         elif steps and not variable:
@@ -83,6 +87,7 @@ def probe_video(path: Path) -> VideoProbe:
             seconds=float(duration),
             has_sound=bool(container.streams.audio),
             variable_rate=variable,
+            stamp_error_s=1 / (3 * fps) if of_most or not variable else ROUNDING_S,
         )
 
 
@@ -98,7 +103,7 @@ def read_pictures(
 
     Args:
         path: the video; its rotation mark is honoured.
-        fps: output frames per second; None takes the file's own (of a variable rate, the average).
+        fps: output frames per second; None takes the file's own (`VideoProbe.fps`).
         on_progress: called with pictures done and in all (the latter as far as the file tells); may raise to stop.
         first: number of the picture to begin with; what is before it is skipped, not decoded.
 
@@ -127,7 +132,7 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe, first: int, se
     with container:
         stream.thread_type = "AUTO"
         zero = _sought(container, stream, first / rate) if seek else None
-        slack = min(Fraction(stream.time_base) / 2, ROUNDING_S)
+        slack = probe.stamp_error_s if rate == probe.fps else ROUNDING_S
         done, current, end = first, None, Fraction(0)
         converter = PictureConverter(path, stream)
         for start, until, frame in _timed_frames(container, stream, probe, zero):
@@ -142,7 +147,7 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe, first: int, se
             current, end = frame, max(end, until)
         if current is None:
             raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
-        while done < max(1, math.ceil((end - 2 * slack) * rate)):
+        while done < max(1, math.ceil((end - 2 * ROUNDING_S) * rate)):
             yield converter.picture(current)
             done += 1
         claimed = (stream.duration or 0) * Fraction(stream.time_base)
@@ -288,6 +293,26 @@ def _claimed_s(container: InputContainer, stream: VideoStream) -> Fraction:
     if stream.duration:
         return stream.duration * Fraction(stream.time_base)
     return Fraction(container.duration or 0, av.time_base)
+
+
+def _rate_of_most(regular: list[Fraction], num_steps: int) -> Fraction | None:
+    """Of a variable rate, the usual one of most pictures: at the average, a film with pauses would judder between them.
+
+    Args:
+        regular: the steps in seconds that are as long as most.
+        num_steps: of all pictures.
+
+    Returns:
+        None where the steps differ too much for one rate, or it is no usual one.
+    """
+    seconds = sum(regular)
+    if len(regular) < MOST * num_steps or not seconds:
+        return None
+    fps, rounding = len(regular) / seconds, 2 * ROUNDING_S * (num_steps - len(regular) + 1) / seconds
+    # rounded stamps may not tell 30 from 29.97: then the first, a whole one
+    alike = (usual for usual in USUAL_FPS if abs(usual - fps) < usual * rounding)
+    nearest = next(alike, min(USUAL_FPS, key=lambda usual: abs(usual - fps)))
+    return nearest if abs(nearest - fps) < nearest / 100 else None
 
 
 def _average_fps(stream: VideoStream, stamps: list[Fraction], duration: Fraction, variable: bool) -> Fraction:

@@ -32,7 +32,7 @@ def indices(pictures) -> list[int]:
 
 def test_probe_video_tells_what_is_there(write_video):
     path = write_video([np.zeros((72, 144, 3), np.uint8)] * 50)
-    assert probe_video(path) == VideoProbe(144, 72, Fraction(25), 50, 2.0, False, False)
+    assert probe_video(path) == VideoProbe(144, 72, Fraction(25), 50, 2.0, False, False, Fraction(1, 75))
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.mov"])
@@ -46,6 +46,32 @@ def test_probe_video_finds_the_exact_rate(name, fps, write_video):
 def test_probe_video_sees_that_the_rate_varies(write_video):
     probe = probe_video(write_video(levels(10), stamps=STAMPS_MS, unit=MS))
     assert probe.variable_rate and probe.num_frames == 10
+
+
+@pytest.mark.parametrize("unit", [MS, Fraction(1, 90_000)], ids=["ms", "90 kHz"])
+def test_a_film_with_pauses_is_read_at_the_rate_of_most_of_its_pictures(unit, write_video):
+    held = {8: 13, 17: 22}  # pictures on screen for longer than 1 / 30 s, and for how many times that
+    shown = [index for index in range(25) for _ in range(held.get(index, 1))]
+    stamps = [round(shown.index(index) / 30 / unit) for index in range(25)]
+    path = write_video(levels(25), stamps=stamps, unit=unit)
+    probe = probe_video(path)
+    assert probe.variable_rate and probe.fps == 30
+    found = indices(read_pictures(path))
+    assert found == shown[: len(found)] and len(found) >= len(shown) - 1  # the last may not say how long it lasts
+
+
+def test_a_film_whose_steps_all_differ_is_read_at_its_average_rate(write_video):
+    stamps = np.cumsum([0] + [20 + 9 * (k % 8) for k in range(23)]).tolist()
+    probe = probe_video(write_video(levels(24), stamps=stamps, unit=MS))
+    assert probe.variable_rate and probe.fps not in video_read.USUAL_FPS
+    assert probe.fps == pytest.approx(24 / float(probe.seconds), rel=0.01)
+
+
+@pytest.mark.parametrize("late_ms", [(0, 0.4, -0.4), (0, 2, 4, -1)], ids=["milliseconds", "a camera's clock"])
+def test_stamps_that_are_a_little_off_neither_repeat_nor_drop_a_picture(late_ms, write_video):
+    stamps = [round((index / 30 + late_ms[index % len(late_ms)] / 1000) * 90_000) for index in range(25)]
+    path = write_video(levels(25), stamps=stamps, unit=Fraction(1, 90_000))
+    assert indices(read_pictures(path))[:24] == list(range(24))
 
 
 def test_probe_video_is_not_misled_by_pictures_stored_out_of_order(tmp_path, monkeypatch):
