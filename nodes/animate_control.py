@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import comfy.model_patcher
 from torch import Tensor
 
+from ..portraittalk_core.checks import check_window
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.layers.temporal import check_frames
 from ..portraittalk_core.renderers.animatenet.animate_net import AnimateOptions
@@ -41,6 +42,7 @@ class AnimateControl:
     maps: ControlFeatures = field(default_factory=ControlFeatures, init=False)  # of the step at hand
 
     def __post_init__(self) -> None:
+        check_window(*self.percents, ("start_percent", "end_percent"), "the ControlNet")
         if self.control_net is not None:
             check_control_net(self.control_net)
         if self.animate is not None:

@@ -75,6 +75,24 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
     return value
 
 
+def check_window(start: float, end: float, names: tuple[str, str], what: str) -> None:
+    """Check that a part of the sampling steps is not empty.
+
+    Args:
+        start: 0 to 1.
+        end: 0 to 1.
+        names: of the two options.
+        what: acts in it.
+
+    Raises:
+        InputError: it ends where it starts, or before.
+    """
+    if end <= start:
+        raise InputError(
+            f"{names[1]} {end:g} is not behind {names[0]} {start:g}: {what} would never act. Give a later end."
+        )
+
+
 def beyond(value: float, *limits: float | None, digits: int | None = None) -> str:
     """A number in as few digits as still show on which side of some limits it lies: no "is 20, but 20 are needed".
 

@@ -27,6 +27,7 @@ from . import convert, convert_audio
 from . import unet as comfy_unet
 from .cursor import Cursor
 from .frame_masks import FrameMasks
+from .input_names import inputs_named
 from .painter import ComfyPainter, Sampling, batch_for
 from .progress import Progress, face_mesh, show_text
 from .resume import sections_of
@@ -142,9 +143,10 @@ def with_face(model, inputs: SamplerInputs):
     if inputs.adapter is None:
         return model
     layers = texts.to_layer_weights(inputs.layer_weights)
-    options = IdentityOptions(
-        inputs.identity_strength, inputs.start_percent, inputs.end_percent, inputs.combine, layers
-    )
+    with inputs_named(start="start_percent", end="end_percent"):
+        options = IdentityOptions(
+            inputs.identity_strength, inputs.start_percent, inputs.end_percent, inputs.combine, layers
+        )
     tokens = inputs.adapter.adapter.tokens(inputs.face_embedding, inputs.combine)
     return comfy_unet.bind_identity(model, inputs.adapter, tokens, options)
 

@@ -211,6 +211,7 @@ ALONE = "an AnimateNet works inside a ControlNet; connect control_net, or set an
     ("changes", "words"),
     [
         ({"overlap": 16}, "an overlap of 16 does not fit windows of 16"),
+        ({"start_percent": 0.6, "end_percent": 0.4}, "end_percent 0.4 is not behind start_percent 0.6"),
         ({"motion_module": "absent.ckpt"}, "the motion module absent.ckpt is not in models/animatediff_models"),
         ({"motion_module": "sdxl_motion.safetensors"}, "sdxl_motion.safetensors is a motion module for SDXL"),
         ({"animate_net": "absent.safetensors"}, "the AnimateNet absent.safetensors is not in models/portraittalk"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...checks import check_window
 from ...errors import InputError
 from ...options import check_options, option
 
@@ -53,11 +54,7 @@ class AnimateNetOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.control_end <= self.control_start:
-            raise InputError(
-                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: the "
-                "ControlNet would never act."
-            )
+        check_window(self.control_start, self.control_end, ("`control_start`", "`control_end`"), "the ControlNet")
         if self.overlap >= self.window:
             raise InputError(
                 f"an overlap of {self.overlap} does not fit windows of {self.window}; take 0 to {self.window - 1}."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_finite, check_range
+from ...checks import check_choice, check_finite, check_range, check_window
 from ...errors import InputError
 from ...layers.attention import Attend, attend
 from ...media.tensor_file import save_tensors
@@ -112,6 +112,7 @@ class IdentityOptions:
 
     def __post_init__(self) -> None:
         check_options(self, strength="the identity strength", start="the identity's start", end="the identity's end")
+        check_window(self.start, self.end, ("`start`", "`end`"), "the face")
         for index, factor in self.layers.items():
             check_range(index, 0, 15, "a layer's number")
             check_range(factor, -1, 3, f"the weight of layer {index}")

@@ -133,6 +133,7 @@ def test_plusv2_keeps_its_layout_whatever_its_file_is_called(tmp_path, two_faces
         ({"strength": 3.5}, "the identity strength must lie between -1 and 3"),
         ({"strength": float("nan")}, "must be a number"),
         ({"start": -0.1}, "the identity's start"),
+        ({"start": 0.6, "end": 0.6}, "`end` 0.6 is not behind `start` 0.6: the face would never act"),
         ({"combine": "mix"}, "combine must be one of auto, average, concat"),
         ({"layers": {16: 1.0}}, "a layer's number must lie between 0 and 15"),
         ({"layers": {3: 9.0}}, "the weight of layer 3"),
