@@ -7,7 +7,7 @@ without lips and without sound are trained alike, in the same steps and seeds. L
 references show nothing of the inside of mouths (on drawn people a glove covers them, on filmed ones they are closed),
 and alignment where they do: each part where what it knows stands in no other place. Drawn people teach networks of
 their own for both; networks of filmed people learn with any references and paint with both, and what lips and sound are
-worth is told of both.
+worth is told of both. With several seeds all are trained once for each, and means are told.
 
 A held-out clip's second half is painted through the renderer's contract, on its true landmarks, with references chosen
 from its first half, so that no frame helps itself. PSNR is of the hidden lower halves. LMD is IP-LAP's mean of |dx| and
@@ -37,7 +37,7 @@ from portraittalk_core.training.lips.config import NETWORKS
 from portraittalk_core.training.lips.stage import new_lip_model
 
 from .implicit_small import TRAIN, groups
-from .lips_scores import FACES, Scores, by_model, others_of, painter, read_drawn, read_filmed, score, verdict, warped
+from .lips_scores import FACES, OfSeeds, by_model, others_of, painter, read_drawn, read_filmed, score, verdict, warped
 from .lips_subjects import Subject, drawn_people, film_subject, prepared_clips
 from .lips_tables import (
     LIP_REFERENCES,
@@ -64,7 +64,7 @@ USUAL_DRAWN = {
     "lip_guide": False, "held_out": 8,
 }  # fmt: skip
 USUAL_FILMED = {
-    "steps": 1600, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "nearest_lips": 1,
+    "steps": 8000, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "nearest_lips": 1,
     "lip_guide": True, "held_out": 40,
 }  # fmt: skip
 NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help=f"of each training; 0: open those of --out{told('steps')}. These take about 17 minutes of one core for "
-        "drawn, and 25 for filmed people",
+        "drawn, and 75 for filmed people",
     )
     parser.add_argument(
         "--alignment-steps", metavar="N", type=int, default=1200, help="of filmed people's, before the steps"
@@ -122,7 +122,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoder", choices=DECODERS, default=SPADE_DECODER, help="SPADE blocks of the rendering")
     parser.add_argument("--held-out", metavar="N", type=int, help=f"of each group of clips{told('held_out')}")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
+    parser.add_argument(
+        "--seed", metavar="N", nargs="+", type=int, default=[0], help="of trainings; means are told of several, as a "
+        "training's chance may be more than a part is worth",
+    )  # fmt: skip
     parser.add_argument("--cost", default="public", choices=("public", "tiny"), help="networks whose cost is measured")
     parser.set_defaults(run=run)
 
@@ -132,12 +135,13 @@ def run(args: argparse.Namespace) -> int:
     began = time.process_time()
     given = {name: value for name, value in vars(args).items() if value is not None}
     args = argparse.Namespace(**{**vars(args), **(USUAL_DRAWN if args.clips is None else USUAL_FILMED), **given})
-    missed, models = 0, {}
+    missed, models = 0, {seed: {} for seed in args.seed}
     with one_torch_thread(), tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
         for references, judged in worlds(args).items():
             out = args.out or Path(folder)
             if args.clips is None:
-                out, models = out / references, {}  # the networks of each kind of references are others
+                out = out / references
+                models = {seed: {} for seed in args.seed}  # the networks of each kind of references are others
             names = [name for name in args.only if name in judged]
             if names:
                 missed |= measure(args, references, names, models, out)
@@ -163,39 +167,44 @@ def worlds(args: argparse.Namespace) -> dict[str, Sequence[str]]:
 
 
 def measure(
-    args: argparse.Namespace, references: str, names: Sequence[str], models: dict[str, LipPriors], out: Path
+    args: argparse.Namespace, references: str, names: Sequence[str], models: dict[int, dict[str, LipPriors]], out: Path
 ) -> int:
     """Train and paint with references of one kind, and print their tables; 1 if a part is worth nothing.
 
-    `models` are those that are there already; what is trained is added.
+    `models` are those of each seed that are there already; what is trained is added.
     """
-    missing = [name for name in names if name not in models]
-    train, held_out = subjects(args, references, out / "crops", bool(missing))
-    if args.lips_file is not None:
-        models[FULL] = open_lip_model(args.lips_file, name="lips")
-    else:
-        models |= {name: trained(name, train, args, out) for name in missing}
+    to_train = any(name not in known for known in models.values() for name in names)
+    train, held_out = subjects(args, references, out / "crops", to_train)
+    for seed, known in models.items():
+        if args.lips_file is not None:
+            known[FULL] = open_lip_model(args.lips_file, name="lips")
+            continue
+        folder = out if len(models) == 1 else out / f"seed_{seed}"
+        known |= {name: trained(name, train, with_seed(args, seed), folder) for name in names if name not in known}
     reader = read_drawn if args.clips is None else read_filmed
-    scores: dict[str, Scores] = {}
+    scores: dict[str, OfSeeds] = {}
     for name in names:
-        scores[name] = score(held_out, painter(name, models[name]), reader)
+        scores[name] = [score(held_out, painter(name, known[name]), reader) for known in models.values()]
         if name == FULL and len(held_out) > 1 and references != ANY:
-            scores[OTHERS] = score(held_out, by_model(models[name], FACES, lips_of=others_of(held_out)), reader)
-    scores[WARP] = score(held_out, warped, reader)
+            others = others_of(held_out)
+            paints = [by_model(known[name], FACES, lips_of=others) for known in models.values()]
+            scores[OTHERS] = [score(held_out, paint, reader) for paint in paints]
+    scores[WARP] = [score(held_out, warped, reader)]
     trained_for = f"{args.steps} steps" if args.steps else "trained before"
     if args.lips_file is not None:
         trained_for = args.lips_file.name
     missed = 0
     for number, (who, chosen) in enumerate(parted(args, held_out)):
-        some = {name: [clips[at] for at in chosen] for name, clips in scores.items()}
+        some = {name: [[clips[at] for at in chosen] for clips in seeds] for name, seeds in scores.items()}
         clips = f"{len(chosen)} held-out clips{who}, {references} references, {trained_for}"
         show_parts(f"parts of the network: {clips}", some)
         lost = verdict({name: some[name] for name in names}, who)
         missed |= int(not number and bool(lost & set(decided(args, references))))
     if FULL in names:
-        show_more(args, models[FULL], held_out, out / "crops", references)
+        first = models[args.seed[0]]
+        show_more(args, first[FULL], held_out, out / "crops", references)
         sheet = out / ("lips_sheet.png" if args.clips is None else f"lips_sheet_{references}.png")
-        save_sheet({name: models[name] for name in names}, held_out, sheet if args.out else None)
+        save_sheet({name: first[name] for name in names}, held_out, sheet if args.out else None)
     return missed
 
 
@@ -222,12 +231,10 @@ def show_more(
 
 
 def parted(args: argparse.Namespace, held_out: Sequence[Subject]) -> list[tuple[str, list[int]]]:
-    """Groups of held-out clips, by name and places: drawn people are one; filmed ones those who were trained on first.
-
-    The first group decides whether a part is worth nothing.
-    """
+    """Groups of held-out clips, by name and places: all, which decide; of people trained on; of others."""
+    everyone = ("", list(range(len(held_out))))
     if args.clips is None:
-        return [("", list(range(len(held_out))))]
+        return [everyone]
     videos = [subject.video for subject in held_out]
     places = {video.name: place for place, video in enumerate(videos)}
     *speakers, (name, others) = groups(videos, read_list(args.clips / TRAIN))
@@ -235,7 +242,7 @@ def parted(args: argparse.Namespace, held_out: Sequence[Subject]) -> list[tuple[
     parts = [(" of speakers trained on", [video for _, members in known for video in members])]
     parts += [(f" of {one}", members) for one, members in known] if len(known) > 1 else []
     parts += [(f" of {name}", others)]
-    return [(name, [places[video.name] for video in members]) for name, members in parts if members]
+    return [everyone, *((name, [places[video.name] for video in members]) for name, members in parts if members)]
 
 
 def subjects(
@@ -254,4 +261,9 @@ def crop_rule(args: argparse.Namespace, out: Path) -> LipCropRule:
     """How the networks frame faces."""
     if args.lips_file is not None:
         return open_lip_model(args.lips_file, name="lips").crop
-    return new_lip_model(plan(args, "none", out)).crop
+    return new_lip_model(plan(with_seed(args, args.seed[0]), "none", out)).crop
+
+
+def with_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
+    """The options of one training."""
+    return argparse.Namespace(**{**vars(args), "seed": seed})

@@ -55,12 +55,18 @@ class Score:
 
 HEADING = ["PSNR dB", "mouth dB", "inside dB", "SSIM", "LMD px"]
 Scores = list[Score]  # of each clip
+OfSeeds = list[Scores]  # of each training
 
 
 def mean(scores: Scores) -> Score:
     """Means over clips, without those that a number cannot be told of."""
     values = torch.tensor([dataclasses.astuple(one) for one in scores], dtype=torch.float64)
     return Score(*values.nanmean(0).tolist())
+
+
+def mean_of_seeds(scores: OfSeeds) -> Score:
+    """Means over trainings and clips."""
+    return mean([mean(clips) for clips in scores])
 
 
 def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Scores:
@@ -99,15 +105,20 @@ def _true_places(reader: Reader, subject: Subject) -> Tensor:
 class Gain:
     """How much nearer the full network is than another one, on the same clips."""
 
-    value: float  # mean over clips
-    error: float  # its standard error; NaN of a single clip
+    value: float  # mean over trainings and clips
+    error: float  # its standard error, of clips and, where there are several, of trainings; NaN of a single clip
+    of_seeds: tuple[float, ...] = ()  # means over clips, where there are several trainings
 
     @staticmethod
-    def of(differences: Sequence[float]) -> Gain:
-        """Of clips; those that a number cannot be told of are left out."""
-        known = torch.tensor(differences, dtype=torch.float64)
-        known = known[~known.isnan()]
-        return Gain(float(known.mean()), float(known.std() / len(known) ** 0.5))
+    def of(differences: Sequence[Sequence[float]]) -> Gain:
+        """Of each training's clips; those that a number cannot be told of are left out."""
+        table = torch.tensor(differences, dtype=torch.float64)
+        clips, seeds = table.nanmean(0), table.nanmean(1)
+        clips = clips[~clips.isnan()]
+        square = clips.var() / len(clips)
+        if len(seeds) == 1:
+            return Gain(float(clips.mean()), float(square**0.5))
+        return Gain(float(clips.mean()), float((square + seeds.var() / len(seeds)) ** 0.5), tuple(seeds.tolist()))
 
     @property
     def mark(self) -> str:
@@ -117,7 +128,7 @@ class Gain:
         return "weak" if self.value <= SURE * self.error else "ok  "
 
 
-def verdict(scores: dict[str, Scores], who: str = "") -> set[str]:
+def verdict(scores: dict[str, OfSeeds], who: str = "") -> set[str]:
     """Print whether the full network is the best in PSNR and in landmark distance; the names of those as good.
 
     PSNR is of the lower half, or at the mouth where a part acts there.
@@ -127,15 +138,15 @@ def verdict(scores: dict[str, Scores], who: str = "") -> set[str]:
         if name == FULL:
             continue
         where, place = ("mouth_db", "at the mouth") if name in AT_THE_MOUTH else ("psnr_db", "of the lower half")
-        pairs = list(zip(best, others, strict=True))
-        gains = (
-            (Gain.of([getattr(full, where) - getattr(other, where) for full, other in pairs]), "dB {}", ".2f"),
-            (Gain.of([other.lmd_px - full.lmd_px for full, other in pairs]), "px nearer lips", ".3f"),
-        )
+        pairs = [list(zip(*trained, strict=True)) for trained in zip(best, others, strict=True)]
+        sharper = [[getattr(full, where) - getattr(other, where) for full, other in clips] for clips in pairs]
+        nearer = [[other.lmd_px - full.lmd_px for full, other in clips] for clips in pairs]
+        gains = (Gain.of(sharper), "dB {}", ".2f"), (Gain.of(nearer), "px nearer lips", ".3f")
         for gain, unit, form in gains:
             as_good |= {name} if gain.mark == "MISS" else set()
             told = f"{gain.value:+{form}} ± {gain.error:{form}} {unit.format(place)}"
-            print(f"{gain.mark} full over {name}{who}: {told}")
+            seeds = ", ".join(f"{value:+{form}}" for value in gain.of_seeds)
+            print(f"{gain.mark} full over {name}{who}: {told}{seeds and f' (by training {seeds})'}")
     return as_good
 
 

@@ -14,7 +14,19 @@ from portraittalk_core.renderers.lip.inside import gaps
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 
-from .lips_scores import FACES, HEADING, Reader, Scores, by_model, mean, over_warp, painter, score, warped
+from .lips_scores import (
+    FACES,
+    HEADING,
+    OfSeeds,
+    Reader,
+    by_model,
+    mean,
+    mean_of_seeds,
+    over_warp,
+    painter,
+    score,
+    warped,
+)
 from .lips_subjects import Subject
 from .lips_training import FULL
 from .lipsync_tables import Table, show
@@ -26,11 +38,11 @@ SHEET_CLIPS, SHEET_FRAMES = 4, 3
 OTHERS, WARP, OVER = "full, with the next clip's lips", "our warp of one frame", "its mouth over the warp"
 
 
-def show_parts(title: str, scores: dict[str, Scores]) -> None:
-    """Print the scores of all networks beside the paper's."""
+def show_parts(title: str, scores: dict[str, OfSeeds]) -> None:
+    """Print the scores of all networks, means over trainings, beside the paper's."""
     rows = []
-    for name, clips in scores.items():
-        rows.append([name, *mean(clips).cells(), f"{PAPER[name]:.2f}" if name in PAPER else "—"])
+    for name, seeds in scores.items():
+        rows.append([name, *mean_of_seeds(seeds).cells(), f"{PAPER[name]:.2f}" if name in PAPER else "—"])
     show(Table(title, ["network", *HEADING, "the paper's PSNR"], rows))
 
 

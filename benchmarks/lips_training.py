@@ -39,6 +39,9 @@ FILMED_PAINTING = LipWeights(warp=0.0, render=1.0, gan=0.0, feature_matching=0.0
 ALIGNMENT, FIRST = "alignment", "start.safetensors"
 ALIGNMENT_BATCH = 8  # windows of a step of filmed people's alignment
 CROP_PAD = 0.6  # of filmed people, around nose and mouth
+# eighths of the steps at which the learning rate drops: what comes to rest is less a matter of chance
+DRAWN_DROPS, FILMED_DROPS = (6,), (4, 6, 7)
+AVERAGED = 16  # the average of weights forgets within this part of the steps
 SCORED = 64  # windows that the trainer itself scores
 
 
@@ -57,9 +60,11 @@ def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
 
 
 def _trainer(args: argparse.Namespace, steps: int, batch: int) -> LipTrainer:
+    drops = DRAWN_DROPS if args.clips is None else FILMED_DROPS
     return LipTrainer(
         steps=max(steps, 1), batch_size=batch, learning_rate=args.learning_rate, save_every=500, sample_every=0,
-        seed=args.seed, ema_decay=0.99, clip_norm=1.0, milestones=(max(1, steps * 3 // 4),), gamma=0.3,
+        seed=args.seed, ema_decay=1 - AVERAGED / max(steps, 2 * AVERAGED), clip_norm=1.0, gamma=0.3,
+        milestones=tuple(max(at, steps * part // 8) for at, part in enumerate(drops, 1)),
     )  # fmt: skip
 
 

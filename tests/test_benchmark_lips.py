@@ -34,12 +34,14 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
         ("LIPS_TRIED", (1,)),
     ):
         monkeypatch.setattr(lips_tables if hasattr(lips_tables, name) else lips_subjects, name, value)
-    words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "no references", "full", "no sound"]
+    words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--seed", "3", "4"]
+    words += ["--only", "no references", "full", "no sound"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words, "--out", str(tmp_path)])
     assert command.main() in (0, 1)  # two steps teach nothing
     told = capsys.readouterr().out
     titles = ("parts of the network", "number of references", "number of lip references", "cost of references")
     assert all(title in told for title in titles)
+    assert told.count("by training") == 4
     assert "our warp of one frame" in told and "next clip's lips" in told
     assert told.index("covered references") < told.index("full over no sound")  # each part where it alone knows
     assert told.index("full over no sound") < told.index("any references") < told.index("full over no references")
@@ -52,8 +54,8 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
 
 
 def clips(*rows):
-    """Scores of clips: PSNR, PSNR at the mouth, and LMD of each."""
-    return [lips_scores.Score(psnr, mouth, float("nan"), 0.9, away) for psnr, mouth, away in rows]
+    """Scores of one training's clips: PSNR, PSNR at the mouth, and LMD of each."""
+    return [[lips_scores.Score(psnr, mouth, float("nan"), 0.9, away) for psnr, mouth, away in rows]]
 
 
 def test_the_full_network_has_to_win(capsys):
@@ -82,6 +84,16 @@ def test_a_gain_that_may_be_chance_is_told_as_weak(capsys):
     assert "ok   full over no sound of all: +0.100 ± 0.000 px nearer lips" in told  # the third tells no lips
 
 
+def test_several_trainings_are_judged_by_their_mean(capsys):
+    full = clips((30, 25, 1.0), (30, 27, 1.0)) + clips((30, 26, 1.3), (30, 28, 1.3))
+    other = clips((30, 24, 1.1), (30, 26, 1.1)) + clips((30, 26, 1.1), (30, 28, 1.1))
+    assert lips_scores.verdict({"full": full, "no lips": other}) == {"no lips"}
+    told = capsys.readouterr().out
+    assert "weak full over no lips: +0.50 ± 0.50 dB at the mouth (by training +1.00, +0.00)" in told
+    assert "MISS full over no lips: -0.050 ± 0.150 px nearer lips (by training +0.100, -0.200)" in told
+    assert lips_scores.mean_of_seeds(full).mouth_db == 26.5
+
+
 def test_references_that_these_people_do_not_have_are_refused(tmp_path):
     for given in ({"clips": tmp_path, "references": "covered"}, {"clips": None, "references": "closed"}):
         with pytest.raises(InputError, match="not for these people"):
@@ -94,8 +106,8 @@ def test_speakers_trained_on_come_first_and_together(tmp_path):
     names = ["s30/x.mpg", "s1/c.mpg", "s4/d.mpg", "s1/e.mpg"]
     held_out = [SimpleNamespace(video=SimpleNamespace(name=name)) for name in names]
     parts = dict(lips.parted(Namespace(clips=tmp_path), held_out))
-    assert list(parts.values()) == [[1, 3, 2], [1, 3], [2], [0]]
-    assert next(iter(parts)) == " of speakers trained on"
+    assert list(parts.values()) == [[0, 1, 2, 3], [1, 3, 2], [1, 3], [2], [0]]
+    assert list(parts)[:2] == ["", " of speakers trained on"]
 
 
 def test_closed_references_are_of_the_most_closed_mouths_of_each_half(monkeypatch):

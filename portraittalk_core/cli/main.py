@@ -13,7 +13,7 @@ from ..media.made_mark import ai_mark
 from . import batch, doctor, dub, landmarks, live, plot, prepare, render, score, style, talk, track, train
 from .arguments import Command
 from .parser import CommandParser, print_help_on_stderr, short_usage
-from .process import EXIT_USER, run_guarded
+from .process import EXIT_STOPPED, EXIT_USER, end_at_once, run_guarded
 from .validation import check_arguments, with_flag_of_missing_file
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -39,6 +39,14 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_default = action.default is None or isinstance(action.default, bool) or "default:" in (action.help or "")
         return action.help if has_default else super()._get_help_string(action)
+
+
+def console() -> int:
+    """Run the command of this process, and end it at once if it was stopped; returns the exit code of `main`."""
+    code = main()
+    if code == EXIT_STOPPED:
+        end_at_once(code)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

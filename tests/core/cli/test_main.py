@@ -228,6 +228,26 @@ def test_module_runs_and_help_does_not_load_torch():
     assert shown.stdout.startswith("portraittalk ")
 
 
+@pytest.mark.parametrize(("code", "said"), [(130, "handlers ran"), (2, "handlers ran, taken apart")])
+def test_a_stopped_command_ends_without_taking_libraries_apart(code, said):
+    script = f"""
+import atexit
+from portraittalk_core.cli import main as cli
+
+class Library:
+    def __del__(self):
+        print(", taken apart", end="")
+
+library = Library()
+atexit.register(print, "handlers ran", end="")
+cli.main = lambda: {code}
+raise SystemExit(cli.console())
+"""
+    root = Path(cli.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
+
+
 @pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_fault():
     done = subprocess.run(
