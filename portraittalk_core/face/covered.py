@@ -1,10 +1,13 @@
 """Whether a mouth can be seen at its landmarks, or a mask, a scarf, a hand or a microphone covers it.
 
 A face mesh places lips whatever lies there. Where they are seen, they are redder than the skin around them, or the line
-between them, or the upper lip against what is above it, stands out in brightness; cloth and hands show neither.
+between them, or the upper lip against what is above it, stands out in brightness; cloth and hands show neither. Of a
+mouth that is half behind a hand, one side is redder and the other is not.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +21,9 @@ SMALLEST_PX = 22  # width of a mouth; landmarks lie half a lip off smaller ones,
 REDDER_SHARE = 0.66  # of pairs of a lip's and a skin's sample, the lip's the redder: enough to be lips
 REDDER_BY = 0.8  # and by so many hundredths of chromaticity, at the median
 CONTRAST = 0.10  # of brightness, between lips and skin or within lips, that is enough to be lips
+SIDE_REDDER_BY, SIDE_SHARE = 2.5, 0.15  # the redder side's hundredths, and the other's share of them that is enough
+SIDES_MIDDLE = 0.03  # of the mouth's width on both sides of its middle, that belongs to no side
+SIDE_LIGHT = 0.12  # lips whose brightness differs so much from the skin's are seen
 FOREIGN_GREENER, FOREIGN_BLUER = 5.0, 8.0  # hundredths of chromaticity from the face's skin: beards are browner instead
 SAMPLE, SKIN_SAMPLE = 0.05, 0.1  # sides of the squares that are averaged, mouth widths
 ABOVE, BELOW = (0.08, 0.14), (0.08, 0.16)  # distances of skin samples from the lips, mouth widths
@@ -55,13 +61,13 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
     def colours(at: Tensor, side: float = SAMPLE) -> Tensor:
         return mean_colours(picture, at, side * width)
 
-    upper, lower = (
-        colours(points[[*_without_ends(rings[1]), *_without_ends(rings[2])]])
-        for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS)
-    )
-    over, under = points[_without_ends(topo.OUTER_UPPER_LIP)], points[_without_ends(topo.OUTER_LOWER_LIP)]
-    above = colours(torch.cat([over - step * down for step in ABOVE]))
-    below = colours(torch.cat([under + step * down for step in BELOW]))
+    lips_at = [
+        [*_without_ends(rings[1]), *_without_ends(rings[2])] for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS)
+    ]
+    upper, lower = (colours(points[at]) for at in lips_at)
+    over, under = _without_ends(topo.OUTER_UPPER_LIP), _without_ends(topo.OUTER_LOWER_LIP)
+    above = colours(torch.cat([points[over] - step * down for step in ABOVE]))
+    below = colours(torch.cat([points[under] + step * down for step in BELOW]))
     inner = [points[_without_ends(chain)] for chain in (topo.INNER_UPPER_LIP, topo.INNER_LOWER_LIP)]
     between = torch.stack([colours(torch.lerp(*inner, share)) for share in BETWEEN])
     skin = colours(points[list(SKIN)], SKIN_SAMPLE).median(0).values[None]
@@ -70,7 +76,39 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
         float((_blueness(around).median() - _blueness(skin)).max()) > FOREIGN_BLUER
     )
     contrast = 0.0 if is_foreign else _contrast(skin, around, above, upper, lips, between)
-    return max(min(1.0, SEEN * contrast / CONTRAST), _red_lips(lips, around))
+    seen = max(min(1.0, SEEN * contrast / CONTRAST), _red_lips(lips, around))
+    along = (points - points[topo.MOUTH_CORNERS[0]] - span / 2) @ span / width**2
+    of_lips, of_skin = along[[*lips_at[0], *lips_at[1]]], along[over * len(ABOVE) + under * len(BELOW)]
+    left, right = (
+        _Side.of(lips[side * of_lips > SIDES_MIDDLE], around[side * of_skin > SIDES_MIDDLE]) for side in (-1, 1)
+    )
+    return min(seen, _both_sides(left, right))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """How the left or the right half of the lips differs from the skin around it."""
+
+    redder: float  # hundredths
+    light: float  # lips' brightness over the skin's
+
+    @staticmethod
+    def of(lips: Tensor, around: Tensor) -> _Side:
+        """Of (N, 3) and (M, 3) samples."""
+        light = torch.tensor(LIGHT)
+        redder = float(_redness(lips).median() - _redness(around).median())
+        return _Side(redder, float((lips @ light).median() / ((around @ light).median() + 1)))
+
+
+def _both_sides(left: _Side, right: _Side) -> float:
+    """0..1, below `SEEN` where lips are seen on one side and what lies on the other is as red and as light as the skin.
+
+    Of lips in light from one side one half may be no redder than the skin, but it is lighter or darker.
+    """
+    weak, strong = sorted((left, right), key=lambda side: side.redder)
+    if not (strong.redder > SIDE_REDDER_BY and abs(weak.light - 1) < SIDE_LIGHT):  # a side without samples is NaN
+        return 1.0
+    return min(1.0, max(0.0, SEEN * weak.redder / (SIDE_SHARE * strong.redder)))
 
 
 def _without_ends(chain: tuple[int, ...]) -> list[int]:

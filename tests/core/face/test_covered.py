@@ -110,6 +110,22 @@ def test_fingers_cover_lips():
     assert seen(picture) < SEEN
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("look", [{}, {"skin": (90, 58, 44), "lips": (112, 58, 52), "line": (30, 15, 12)}])
+def test_a_hand_over_one_half_covers_lips(look, side):
+    picture, middle = face(**look), float(POINTS[0, 0])
+    skin = look.get("skin", SKIN)
+    ends = sorted((middle, middle + side * 90))
+    ImageDraw.Draw(picture).rectangle((ends[0], 120, ends[1], 300), fill=tuple(round(0.96 * level) for level in skin))
+    assert seen(picture) < SEEN
+
+
+@pytest.mark.parametrize("look", [{}, {"skin": (70, 45, 35), "lips": (62, 38, 36), "line": (30, 15, 12)}])
+def test_lips_in_light_from_one_side_are_seen(look):
+    levels = np.array(face(**look)) * np.linspace(0.45, 1.25, 400)[:, None]
+    assert seen(Image.fromarray(levels.clip(0, 255).astype(np.uint8))) > SEEN
+
+
 def test_brightness_of_the_picture_hardly_matters():
     dark = face().point(lambda level: level // 3)
     assert seen(dark, noise=1.0) > SEEN
