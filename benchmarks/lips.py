@@ -240,7 +240,7 @@ def parted(args: argparse.Namespace, held_out: Sequence[Subject]) -> list[tuple[
     *speakers, (name, others) = groups(videos, read_list(args.clips / TRAIN))
     known = [(one, members) for one, members in speakers if members]
     parts = [(" of speakers trained on", [video for _, members in known for video in members])]
-    parts += [(f" of {one}", members) for one, members in known] if len(known) > 1 else []
+    parts += [(f" of {one}", members) for one, members in known if len(members) > 1] if len(known) > 1 else []
     parts += [(f" of {name}", others)]
     return [everyone, *((name, [places[video.name] for video in members]) for name, members in parts if members)]
 

@@ -115,7 +115,7 @@ class Gain:
         table = torch.tensor(differences, dtype=torch.float64)
         clips, seeds = table.nanmean(0), table.nanmean(1)
         clips = clips[~clips.isnan()]
-        square = clips.var() / len(clips)
+        square = clips.var() / len(clips) if len(clips) > 1 else torch.tensor(torch.nan)
         if len(seeds) == 1:
             return Gain(float(clips.mean()), float(square**0.5))
         return Gain(float(clips.mean()), float((square + seeds.var() / len(seeds)) ** 0.5), tuple(seeds.tolist()))
