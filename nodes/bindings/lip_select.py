@@ -81,10 +81,10 @@ def read_video(path: Path, landmarks: LandmarkTrack | None, face: tuple, scenes:
     shown = probe_video(path)
     if landmarks is not None:
         check_landmarks(landmarks, (shown.width, shown.height))
-        if shown.num_frames is not None and len(landmarks) > shown.num_frames:
+        most = shown.most_pictures
+        if most is not None and len(landmarks) > most:
             raise InputError(
-                f"film_landmarks have {len(landmarks)} frames, the film {shown.num_frames}; connect the landmarks of "
-                "this film."
+                f"film_landmarks have {len(landmarks)} frames, the film {most}; connect the landmarks of this film."
             )
         return Film(path, landmarks)
     which = choice_at(*face, (shown.height, shown.width))

@@ -50,11 +50,16 @@ class VideoProbe:
     width: int  # square pixels, upright
     height: int
     fps: Fraction  # the average, or of a variable rate that of most pictures; taken to the usual rate next to it
-    num_frames: int | None  # None where it is only known by counting
+    num_frames: int | None  # stored ones; None where it is only known by counting
     seconds: float
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
     stamp_error_s: Fraction = ROUNDING_S  # at this rate a picture's time may be off by so much without meaning anything
+
+    @property
+    def most_pictures(self) -> int | None:
+        """As many as `read_pictures` gives at this rate, or a few more: in pauses they repeat; None if not known."""
+        return None if self.num_frames is None else max(self.num_frames, math.ceil(self.seconds * self.fps))
 
 
 def probe_video(path: Path) -> VideoProbe:
