@@ -173,21 +173,22 @@ def measure(
 
     `models` are those of each seed that are there already; what is trained is added.
     """
-    to_train = any(name not in known for known in models.values() for name in names)
+    to_train = any(name not in networks for networks in models.values() for name in names)
     train, held_out = subjects(args, references, out / "crops", to_train)
-    for seed, known in models.items():
+    for seed, networks in models.items():
         if args.lips_file is not None:
-            known[FULL] = open_lip_model(args.lips_file, name="lips")
+            networks[FULL] = open_lip_model(args.lips_file, name="lips")
             continue
         folder = out if len(models) == 1 else out / f"seed_{seed}"
-        known |= {name: trained(name, train, with_seed(args, seed), folder) for name in names if name not in known}
+        missing = [name for name in names if name not in networks]
+        networks |= {name: trained(name, train, with_seed(args, seed), folder) for name in missing}
     reader = read_drawn if args.clips is None else read_filmed
     scores: dict[str, OfSeeds] = {}
     for name in names:
-        scores[name] = [score(held_out, painter(name, known[name]), reader) for known in models.values()]
+        scores[name] = [score(held_out, painter(name, networks[name]), reader) for networks in models.values()]
         if name == FULL and len(held_out) > 1 and references != ANY:
             others = others_of(held_out)
-            paints = [by_model(known[name], FACES, lips_of=others) for known in models.values()]
+            paints = [by_model(networks[name], FACES, lips_of=others) for networks in models.values()]
             scores[OTHERS] = [score(held_out, paint, reader) for paint in paints]
     scores[WARP] = [score(held_out, warped, reader)]
     trained_for = f"{args.steps} steps" if args.steps else "trained before"

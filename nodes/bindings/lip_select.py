@@ -81,7 +81,7 @@ def read_video(path: Path, landmarks: LandmarkTrack | None, face: tuple, scenes:
     shown = probe_video(path)
     if landmarks is not None:
         check_landmarks(landmarks, (shown.width, shown.height))
-        most = shown.most_pictures
+        most = shown.max_frames
         if most is not None and len(landmarks) > most:
             raise InputError(
                 f"film_landmarks have {len(landmarks)} frames, the film {most}; connect the landmarks of this film."

@@ -77,12 +77,9 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
     )
     contrast = 0.0 if is_foreign else _contrast(skin, around, above, upper, lips, between)
     seen = max(min(1.0, SEEN * contrast / CONTRAST), _red_lips(lips, around))
-    along = (points - points[topo.MOUTH_CORNERS[0]] - span / 2) @ span / width**2
-    of_lips, of_skin = along[[*lips_at[0], *lips_at[1]]], along[over * len(ABOVE) + under * len(BELOW)]
-    left, right = (
-        _Side.of(lips[side * of_lips > SIDES_MIDDLE], around[side * of_skin > SIDES_MIDDLE]) for side in (-1, 1)
-    )
-    return min(seen, _both_sides(left, right))
+    along = (points - points[topo.MOUTH_CORNERS[0]] - span / 2) @ span / width**2  # from the mouth's middle
+    places = along[[*lips_at[0], *lips_at[1]]], along[over * len(ABOVE) + under * len(BELOW)]
+    return min(seen, _seen_on_both_sides(lips, around, *places))
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,19 @@ class _Side:
         return _Side(redder, float((lips @ light).median() / ((around @ light).median() + 1)))
 
 
-def _both_sides(left: _Side, right: _Side) -> float:
+def _seen_on_both_sides(lips: Tensor, around: Tensor, of_lips: Tensor, of_around: Tensor) -> float:
     """0..1, below `SEEN` where lips are seen on one side and what lies on the other is as red and as light as the skin.
 
     Of lips in light from one side one half may be no redder than the skin, but it is lighter or darker.
+
+    Args:
+        lips: (N, 3) samples.
+        around: (M, 3) samples of the skin around them.
+        of_lips: (N,) how far right of the mouth's middle each lies, in mouth widths.
+        of_around: (M,) the same of the skin's.
     """
-    weak, strong = sorted((left, right), key=lambda side: side.redder)
+    sides = [_Side.of(lips[s * of_lips > SIDES_MIDDLE], around[s * of_around > SIDES_MIDDLE]) for s in (-1, 1)]
+    weak, strong = sorted(sides, key=lambda side: side.redder)
     if not (strong.redder > SIDE_REDDER_BY and abs(weak.light - 1) < SIDE_LIGHT):  # a side without samples is NaN
         return 1.0
     return min(1.0, max(0.0, SEEN * weak.redder / (SIDE_SHARE * strong.redder)))

@@ -37,7 +37,7 @@ PROBED_PACKETS = 4_000  # enough to see whether the rate varies; reading all of 
 REORDERED = 16  # pictures that H.264 and its kin may hold back
 ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
 SEEK_EARLIER_S = Fraction(1, 2)
-MOST = Fraction(2, 3)  # of the steps, where the rate varies
+REGULAR_SHARE = Fraction(2, 3)  # of the steps of a variable rate, for that of most pictures
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
 MAX_SIDE_PX = 8192
 MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
@@ -54,10 +54,10 @@ class VideoProbe:
     seconds: float
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
-    stamp_error_s: Fraction = ROUNDING_S  # at this rate a picture's time may be off by so much without meaning anything
+    timestamp_tolerance_s: Fraction = ROUNDING_S  # so far a picture's time stamp may be off, read at this rate
 
     @property
-    def most_pictures(self) -> int | None:
+    def max_frames(self) -> int | None:
         """As many as `read_pictures` gives at this rate, or a few more: in pauses they repeat; None if not known."""
         return None if self.num_frames is None else max(self.num_frames, math.ceil(self.seconds * self.fps))
 
@@ -92,7 +92,7 @@ def probe_video(path: Path) -> VideoProbe:
             seconds=float(duration),
             has_sound=bool(container.streams.audio),
             variable_rate=variable,
-            stamp_error_s=1 / (3 * fps) if of_most or not variable else ROUNDING_S,
+            timestamp_tolerance_s=1 / (3 * fps) if of_most or not variable else ROUNDING_S,
         )
 
 
@@ -137,7 +137,7 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe, first: int, se
     with container:
         stream.thread_type = "AUTO"
         zero = _sought(container, stream, first / rate) if seek else None
-        slack = probe.stamp_error_s if rate == probe.fps else ROUNDING_S
+        slack = probe.timestamp_tolerance_s if rate == probe.fps else ROUNDING_S
         done, current, end = first, None, Fraction(0)
         converter = PictureConverter(path, stream)
         for start, until, frame in _timed_frames(container, stream, probe, zero):
@@ -311,7 +311,7 @@ def _rate_of_most(regular: list[Fraction], num_steps: int) -> Fraction | None:
         None where the steps differ too much for one rate, or it is no usual one.
     """
     seconds = sum(regular)
-    if len(regular) < MOST * num_steps or not seconds:
+    if len(regular) < REGULAR_SHARE * num_steps or not seconds:
         return None
     fps, rounding = len(regular) / seconds, 2 * ROUNDING_S * (num_steps - len(regular) + 1) / seconds
     # rounded stamps may not tell 30 from 29.97: then the first, a whole one

@@ -176,6 +176,7 @@ def test_denoise_zero_is_the_warped_portrait(comfy, portrait_name, short_speech)
         ({"width": 130, "height": 128, "landmarks": True}, "must be a multiple of 8, not 130"),
         ({"latent": None}, "connect either landmarks, with the portrait, or a latent; neither is connected"),
         ({"adapter": None}, "belong together; connect adapter too"),
+        ({"start_percent": 0.7, "end_percent": 0.7}, "end_percent 0.7 is not behind start_percent 0.7"),
         ({"layer_weights": "six"}, "must look like 6: 0, 13: 1.5, not 'six'"),
         ({"layer_weights": "99: 1"}, "a layer's number must lie between 0 and 15"),
     ],

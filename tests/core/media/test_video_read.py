@@ -57,7 +57,7 @@ def test_a_film_with_pauses_is_read_at_the_rate_of_most_of_its_pictures(unit, wr
     probe = probe_video(path)
     assert probe.variable_rate and probe.fps == 30
     found = indices(read_pictures(path))
-    assert probe.num_frames == 25 and probe.most_pictures == len(shown)
+    assert probe.num_frames == 25 and probe.max_frames == len(shown)
     assert found == shown[: len(found)] and len(found) >= len(shown) - 1  # the last may not say how long it lasts
 
 
