@@ -61,11 +61,11 @@ DECIDED = {ANY: ("no references", "unwarped mean"), CLOSED: ("no lips", "no soun
 # what suits drawn and filmed people, where an option is not given
 USUAL_DRAWN = {
     "steps": 1600, "batch": 8, "learning_rate": 3e-3, "size": 32, "networks": "tiny", "nearest_lips": 0,
-    "lip_guide": False, "held_out": 8,
+    "lip_guide": False, "lip_warp": False, "held_out": 8,
 }  # fmt: skip
 USUAL_FILMED = {
     "steps": 8000, "batch": 4, "learning_rate": 2e-3, "size": 48, "networks": "quick", "nearest_lips": 1,
-    "lip_guide": True, "held_out": 40,
+    "lip_guide": True, "lip_warp": True, "held_out": 40,
 }  # fmt: skip
 NUMBERED = 5  # on every so manyth held-out clip of filmed people numbers of references are tried
 
@@ -105,6 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lip-guide",
         action=argparse.BooleanOptionalAction,
         help=f"lip references guide the last block at full size{told('lip_guide')}",
+    )
+    parser.add_argument(
+        "--lip-warp",
+        action=argparse.BooleanOptionalAction,
+        help=f"and are warped to the frame's landmarks before{told('lip_warp')}",
     )
     parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
     parser.add_argument(

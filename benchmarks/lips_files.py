@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from portraittalk_core.face.lip_points import INNER_LIPS, LIP_POINTS, MOUTH, OUTER_LIPS
+from portraittalk_core.face.lip_points import INNER, INNER_LIPS, LIP_POINTS
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
@@ -35,9 +35,8 @@ from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.inside import TRIED, TRIED_GAP, best_share, gaps
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
-from portraittalk_core.renderers.lip.reading import around_lips
+from portraittalk_core.renderers.lip.masks import around_lips, mouth_mask
 from portraittalk_core.renderers.lip.references import choose
-from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.data.video_clips import read_list, read_videos
@@ -183,8 +182,7 @@ def with_best_share(model: LipPriors, features: LipFeatures, subject: Subject, f
         return features
     frames = [frames[at] for at in torch.linspace(0, len(frames) - 1, min(TRIED, len(frames))).long().tolist()]
     batch = subject.batch(frames)
-    inner = [subject.clip.points[frame, MOUTH][len(OUTER_LIPS) :] for frame in frames]
-    masks = torch.stack([mouth_mask(own, subject.side) for own in inner])[:, None]
+    masks = mouth_mask(subject.clip.points[frames, INNER], subject.side)[:, None]
     crops = (model.paint(given, batch) for given in (bare, features))
     return model.with_share(features, best_share(*crops, subject.crops(frames), masks))
 

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from portraittalk_core.face.lip_points import MOUTH, OUTER_LIPS
+from portraittalk_core.face.lip_points import INNER
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
 from portraittalk_core.renderers.lip.inside import TRIED_GAP, gaps
 from portraittalk_core.renderers.lip.lip_model import LipPriors
-from portraittalk_core.renderers.lip.reading import around_lips
+from portraittalk_core.renderers.lip.masks import around_lips, mouth_mask
 from portraittalk_core.renderers.lip.references import choose
-from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 
 from .implicit_small import by_warp, clip_picture, measured
 from .lips_puppet import SIDE, UNIT, mouth_ruler
@@ -92,7 +91,7 @@ def _score(subject: Subject, paint: Painter, reader: Reader) -> Score:
 
 def inside_mask(subject: Subject, frame: int) -> Tensor:
     """(S, S) 1 between the inner lips of a frame's crop."""
-    return mouth_mask(subject.clip.points[frame, MOUTH][len(OUTER_LIPS) :], subject.side)
+    return mouth_mask(subject.clip.points[frame, INNER], subject.side)
 
 
 @cache
@@ -178,7 +177,7 @@ def by_model(
         references = subject.references(num_faces, num_lips)
         if lips_of is not None:
             other = lips_of[subject].references(1, num_lips)
-            references = dataclasses.replace(references, lips=other.lips, lip_sketches=other.lip_sketches)
+            references = dataclasses.replace(other, pictures=references.pictures, sketches=references.sketches)
         features = model.encode(references)
         parts = [frames[at : at + AT_ONCE] for at in range(0, len(frames), AT_ONCE)]
         return torch.cat([model.paint(features, subject.batch(part)) for part in parts])

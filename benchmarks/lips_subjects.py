@@ -16,7 +16,7 @@ from portraittalk_core.media.audio import load_speech
 from portraittalk_core.renderers.contract import Film
 from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
-from portraittalk_core.renderers.lip.reading import around_lips
+from portraittalk_core.renderers.lip.masks import around_lips
 from portraittalk_core.renderers.lip.references import choose
 from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
@@ -77,7 +77,11 @@ class Subject:
         lips = choose(self.video.track, self.first_part, 1, num_lips).lips
         masks = torch.stack([around_lips(self.clip.points[f], self.side) for f in lips])[:, None]
         return References(
-            self.crops(faces), self.sketches(faces), self.crops(lips) * masks, self.sketches(lips) * masks
+            self.crops(faces),
+            self.sketches(faces),
+            self.crops(lips) * masks,
+            self.sketches(lips) * masks,
+            self.clip.points[list(lips)],
         )
 
     @property
@@ -106,7 +110,8 @@ class Subject:
         """Frames to paint."""
         around = [frame + offset for frame in frames for offset in window_offsets(self.clip)]
         sketches = self.sketches(around).unflatten(0, (len(frames), -1))
-        return LipBatch(self.crops(frames), sketches, torch.stack([self.clip.heard(frame) for frame in frames]))
+        heard = torch.stack([self.clip.heard(frame) for frame in frames])
+        return LipBatch(self.crops(frames), sketches, heard, self.clip.points[list(frames)])
 
 
 def drawn_people(rule: LipCropRule, keep: Path, gloved: bool) -> tuple[list[Subject], list[Subject]]:

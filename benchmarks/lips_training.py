@@ -50,7 +50,7 @@ def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     filmed = args.clips is not None
     more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
     more |= {"lip_references": LEARNT_LIPS_OF if args.nearest_lips else LEARNT_LIPS, "nearest_lips": args.nearest_lips}
-    more |= {"lip_guide": args.lip_guide}
+    more |= {"lip_guide": args.lip_guide, "lip_warp": args.lip_warp}
     weights = FILMED_ALIGNMENT if filmed else WEIGHTS
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,
@@ -85,7 +85,8 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
     if config.ablate in NO_ALIGNMENT:
         return dataclasses.replace(config, weights=FILMED_PAINTING)
     steps = _trainer(args, args.alignment_steps, ALIGNMENT_BATCH)
-    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", trainer=steps)
+    # lips that are warped take the place of aligned references, which then would learn nothing of them
+    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", lip_warp=False, trainer=steps)
     aligned = _learnt(ALIGNMENT, new_lip_model(whole), train, whole)
     model = new_lip_model(config)
     model.alignment.load_state_dict(aligned.alignment.state_dict())

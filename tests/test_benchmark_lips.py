@@ -208,6 +208,7 @@ def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
     monkeypatch.setattr(lips_subjects, "NEW_PEOPLE", 0)
     given = {"clips": tmp_path, "networks": "tiny", "size": 32, "keep_references": True, "decoder": "spade", "seed": 0}
     given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1, "lip_guide": True}
+    given |= {"lip_warp": True}
     args = Namespace(**given)
     rule = lips_training.new_lip_model(lips_training.plan(args, "none", tmp_path)).crop
     people = lips_subjects.drawn_people(rule, tmp_path, gloved=False)[0]

@@ -28,6 +28,7 @@ LIP_POINTS = POSE_POINTS + CONTENT_POINTS  # 131, all
 # positions within LIP_POINTS
 POSE, CONTENT = slice(0, 74), slice(74, 131)
 JAW, MOUTH = slice(74, 91), slice(91, 131)
+OUTER, INNER = slice(91, 111), slice(111, 131)
 
 OPENING = (0, 17)  # middle of the upper and of the lower lip, whose distance is how far a mouth is open
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ...face.lip_points import INNER_LIPS
 from ...face.topology import FACE_OVAL
 from ..paste import box_mask, face_mask
+from .masks import mouth_mask
 from .options import MOUTH
-from .warped_frames import mouth_mask
 
 EDGE = 0.04  # of the crop's side: over which whatever is pasted fades at its edge
 DILATION = 0.01  # of the face's size: how far beyond its outline a painting counts in full

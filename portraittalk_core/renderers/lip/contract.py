@@ -39,6 +39,7 @@ class References:
     sketches: Tensor  # (N, 3, S, S) their drawn landmarks
     lips: Tensor  # (M, 3, S, S) lips kept in place, black around them
     lip_sketches: Tensor  # (M, 3, S, S)
+    lip_points: Tensor | None = None  # (M, 131, 2) landmarks LIP_POINTS of the lip references, 0..1 of the crop
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class LipBatch:
     pictures: Tensor  # (B, 3, S, S) the film's own face crops, RGB 0..1; the model hides the lower half itself
     sketches: Tensor  # (B, 2 * RADIUS + 1, 3, S, S) drawn landmarks around each frame, clamped at the film's ends
     sound: Tensor | None  # (B, ...) rows of each frame, of the model's kind
+    points: Tensor | None = None  # (B, 131, 2) landmarks LIP_POINTS that each frame is to have, 0..1 of the crop
 
 
 class LipModel(Protocol):

@@ -34,6 +34,7 @@ class FrameBatch:
     shares: list[float]  # N, how much of each painting is shown
     crops: Tensor  # (N, 3, S, S) float 0..1, as they are filmed
     sketches: Tensor | None  # (N, 2 RADIUS + 1, 3, S, S); None where none are needed
+    points: Tensor | None  # (N, 131, 2) landmarks of the crops, 0..1 of each; None where no sketches are needed
     finished: Section | None  # painted crops (B, S, S, 3) of an earlier run
 
     @property
@@ -105,7 +106,8 @@ class FrameReader:
         shares = {at: self._share(first + at, shape) for at, shape in shapes.items()}
         drawn = [at for at in changed if shares[at] > 0]
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
-        sketches = [self._sketches.window(first + at) for at in drawn] if self._sketched and found is None else []
+        seen = [first + at for at in drawn] if self._sketched and found is None else []
+        sketches = [self._sketches.window(at) for at in seen]
         self.forget(first + len(pictures) - self._sketches.reach)
         return FrameBatch(
             first,
@@ -114,7 +116,7 @@ class FrameReader:
             drawn,
             [shares[at] for at in drawn],
             torch.stack(crops) if crops else torch.empty(0, 3, self._size, self._size),
-            torch.stack(sketches) if sketches else None,
+            *(map(torch.stack, zip(*sketches, strict=True)) if sketches else (None, None)),
             found,
         )
 

@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...face.lip_points import INNER_LIPS
+from ...face.lip_points import INNER, INNER_LIPS
 from ...motion.dub import presence
 from ...types import LandmarkTrack
 from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage
 from .listening import Rows
+from .masks import mouth_mask
 from .policy import turned_aside
 from .reading import crops_of
 from .references import ReferenceFrames
 from .sketches import OwnSketches
-from .warped_frames import mouth_mask
 
 log = logging.getLogger(__name__)
 
@@ -130,13 +130,12 @@ def explained(
     numbers, crops = crops_of(footage, boxes, frames)
     true = torch.stack(crops)
     sketches = OwnSketches(footage, boxes, lambda at: footage.track.points[at])
-    drawn = torch.stack([sketches.window(at) for at in numbers]) if model.needs_sketches else true.new_empty(0)
+    drawn, points = map(torch.stack, zip(*(sketches.window(at) for at in numbers), strict=True))
     placed = {"device": model.device, "dtype": model.dtype}
     heard = None if sound is None else sound(numbers).to(model.device)
-    batch = LipBatch(true.to(**placed), drawn.to(**placed), heard)
+    batch = LipBatch(true.to(**placed), drawn.to(**placed), heard, points)
     painted = model.paint(features, batch).float().cpu()
-    lips = [boxes.points01(at, footage.track.points[at, list(INNER_LIPS)]) for at in numbers]
-    masks = torch.stack([mouth_mask(own[:, :2], boxes.rule.size) for own in lips])[:, None]
+    masks = torch.stack([mouth_mask(own[INNER], boxes.rule.size) for own in points])[:, None]
     mean = (true * masks).sum((2, 3), keepdim=True) / masks.sum((2, 3), keepdim=True)
     bare = model.with_share(features, 0.0)
     if bare is not None:

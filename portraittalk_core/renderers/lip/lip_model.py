@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...face.lip_points import LIP_POINTS, NOSE
+from ...face.lip_points import CONTENT, LIP_POINTS, NOSE
 from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unwarped_mean
 from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
 from .iplap import encoded
+from .lip_warp import lips_mask, warped_lips
 from .model_base import LipNetworks, distinct, masked_half
 from .nearest import mouth_lines, nearest_lips, nearest_places
 from .rendering import Rendering
@@ -43,11 +44,24 @@ class LipReferences:
     wide: Tensor  # (1|B, M, w, S/2, S/2) their share of the fusion
     pictures: Tensor | None = None  # (1|B, M, 3, S, S), where they guide the last block
     drawn: Tensor | None = None  # (1|B, M, P) of `nearest.mouth_lines`, where each frame has its own nearest lips
+    points: Tensor | None = None  # (1|B, M, 131, 2) landmarks, where the pictures are warped to each frame's
 
     def of_frames(self, places: Tensor) -> LipReferences:
         """For each of B frames its own R (B, R)."""
-        wide, pictures = (x if x is None else _taken(x, places) for x in (self.wide, self.pictures))
-        return LipReferences(wide, pictures)
+        kept = self.wide, self.pictures, self.points
+        wide, pictures, points = (x if x is None else _taken(x, places) for x in kept)
+        return LipReferences(wide, pictures, points=points)
+
+    def guide(self, targets: Tensor | None) -> Tensor | None:
+        """(1|B, 3, S, S) float32 mean of the pictures, warped to landmarks (B, 131, 2); None where none guide."""
+        if self.pictures is None:
+            return None
+        pictures = self.pictures.float()
+        if self.points is not None:
+            count = len(targets)
+            pictures, points = (x.expand(count, *x.shape[1:]) for x in (pictures, self.points))
+            pictures = warped_lips(pictures, points[:, :, CONTENT], targets[:, CONTENT])
+        return pictures.mean(1)
 
 
 @dataclass(frozen=True)
@@ -89,18 +103,30 @@ class LipPriors(LipNetworks):
         """Features of references (1|B, N, 3, S, S), with gradients."""
         return None if self.config.ablate == "align" else self.alignment.encode_references(pictures, sketches)
 
-    def lips(self, lips: Tensor, sketches: Tensor, at_once: int = 0) -> LipReferences | None:
-        """Features of lip references (1|B, M, 3, S, S), with gradients; `at_once` of M go together, or all (0)."""
+    def lips(
+        self, lips: Tensor, sketches: Tensor, points: Tensor | None = None, at_once: int = 0
+    ) -> LipReferences | None:
+        """Features of lip references (1|B, M, 3, S, S), with gradients; `at_once` of M go together, or all (0).
+
+        `points` (1|B, M, 131, 2) are their landmarks, which `lip_warp` needs.
+        """
         if self.rendering.lips is None:
             return None
         step = at_once or lips.shape[1]
         pairs = zip(lips.split(step, 1), sketches.split(step, 1), strict=True)
         wide = torch.cat([self.rendering.lips.encode(*pair) for pair in pairs], 1)
         drawn = mouth_lines(sketches) if self.config.nearest_lips else None
-        return LipReferences(wide, lips if self.config.lip_guide else None, drawn)
+        pictures = lips if self.config.lip_guide else None
+        return LipReferences(wide, pictures, drawn, points if self.config.lip_warp else None)
 
-    def forward(
-        self, pictures: Tensor, sketches: Tensor, features: LipFeatures, mel: Tensor | None, at_once: int = 0
+    def forward(  # noqa: PLR0913 - one parameter a kind of input
+        self,
+        pictures: Tensor,
+        sketches: Tensor,
+        features: LipFeatures,
+        mel: Tensor | None,
+        points: Tensor | None = None,
+        at_once: int = 0,
     ) -> Painted:
         """Paint the hidden halves, with gradients.
 
@@ -109,22 +135,26 @@ class LipPriors(LipNetworks):
             sketches: (B, 15, S, S) of five frames around each.
             features: of the references, for all frames or for each its own.
             mel: (B, 80, 16); None where sound is ablated.
+            points: (B, 131, 2) landmarks of the frames, where lip references are warped.
             at_once: references that go together, which bounds the memory; 0: all.
         """
         masked = masked_half(pictures)
         narrow, wide = self.alignment.masked.encode(masked)
         aligned = self._aligned(features, sketches, (narrow, wide), at_once)
         lips = self._lips(features, sketches)
-        pictures = [masked.float(), aligned.picture]
-        if lips is not None and lips.pictures is not None:
-            pictures.append(lips.pictures.float().mean(1).expand_as(aligned.picture))
+        pictures, known = [masked.float(), aligned.picture], aligned.picture
+        shown = None if lips is None else lips.guide(points)
+        if shown is not None:
+            pictures.append(shown.expand_as(known))
+            if self.config.lip_warp:
+                known = torch.lerp(known, shown, lips_mask(points, self.size))
         guide = Aligned(
             torch.cat(pictures, 1),
             torch.cat([narrow.float(), aligned.narrow], 1),
             torch.cat([wide.float(), aligned.wide], 1),
         )
         fused = None if lips is None else lips.wide
-        picture = self.rendering(masked, sketches, guide, fused, mel, at_once, features.share)
+        picture = self.rendering(masked, sketches, guide, fused, mel, at_once, features.share, known=known)
         return Painted(picture, aligned.picture)
 
     def _aligned(self, features: LipFeatures, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int) -> Aligned:
@@ -170,7 +200,10 @@ class LipPriors(LipNetworks):
             raise InputError("this lip renderer needs at least one lip reference; none was given.")
         lips = self.check_crops(references.lips, "lip references")
         sketches = self.check_crops(references.lip_sketches, "sketches of lip references", f"{len(lips)} 3")
-        return self.lips(lips[None], sketches[None], self.at_once(1))
+        points = None
+        if self.config.lip_warp:
+            points = self.check_points(references.lip_points, len(lips), "landmarks of lip references")[None]
+        return self.lips(lips[None], sketches[None], points, self.at_once(1))
 
     @torch.no_grad()
     def paint(self, features: LipFeatures, batch: LipBatch) -> Tensor:
@@ -181,10 +214,16 @@ class LipPriors(LipNetworks):
         """
         pictures, sketches = self.check_crops(batch.pictures, "face crops"), self.check_sketches(batch)
         mel = None if self.rendering.sound is None else self.check_mel(batch)
+        points = None
+        if self.config.lip_warp and self.config.has_lips:
+            points = self.check_points(batch.points, len(pictures), "landmarks of frames")
         step = self.frames_at_once
         frames = zip(pictures.split(step), sketches.split(step), strict=True)
-        heard = iter(mel.split(step)) if mel is not None else repeat(None)
-        parts = [self(crops, drawn, features, next(heard), self.at_once(len(crops))).picture for crops, drawn in frames]
+        heard, placed = (repeat(None) if x is None else iter(x.split(step)) for x in (mel, points))
+        parts = [
+            self(crops, drawn, features, next(heard), next(placed), self.at_once(len(crops))).picture
+            for crops, drawn in frames
+        ]
         return torch.cat(parts).float()
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...checks import check_shape
 from ...errors import InputError
+from ...face.lip_points import LIP_POINTS
 from .contract import LipBatch, References
 from .options import USUAL
 from .sizes import SKETCHES
@@ -85,6 +86,17 @@ class LipNetworks(nn.Module):
         """
         count = len(batch.pictures)
         return self.check_crops(batch.sketches, "sketches of frames", f"{count} {SKETCHES} 3").flatten(1, 2)
+
+    def check_points(self, points: Tensor | None, count: int, name: str) -> Tensor:
+        """Landmarks (N, 131, 2) on the networks' device, float32.
+
+        Raises:
+            InputError: there are none.
+            ShapeError: of another shape.
+        """
+        if points is None:
+            raise InputError(f"this lip renderer warps lip references; {name} are missing.")
+        return check_shape(points, f"{count} {len(LIP_POINTS)} 2", name).to(self.device, torch.float32)
 
     def check_mel(self, batch: LipBatch) -> Tensor:
         """Mel chunks (B, 80, 16) of a batch.

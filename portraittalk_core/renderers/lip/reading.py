@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...face.lip_points import LIP_POINTS, MOUTH
+from ...face.lip_points import LIP_POINTS
 from ...face.sketch import draw_sketch
 from ...types import Portrait
 from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
+from .masks import around_lips
 from .options import OWN, USUAL, LipPaintOptions
 from .references import ReferenceFrames, choose, contact_sheet
-
-LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
 
 
 def references_of(
@@ -109,14 +108,5 @@ def _references(read: list[tuple[Tensor, Tensor, Tensor]], chosen: list[int], li
         torch.stack([read[at][1] for at in chosen]),
         torch.stack([read[at][0] * masks[at] for at in lips]),
         torch.stack([read[at][1] * masks[at] for at in lips]),
+        torch.stack([read[at][2] for at in lips]),
     )
-
-
-def around_lips(points: Tensor, size: int) -> Tensor:
-    """(S, S) 1 in a box around the lips of a crop."""
-    mouth = points[MOUTH]
-    low, high = mouth.amin(0), mouth.amax(0)
-    middle, half = (low + high) / 2, LIPS_ROOM * (high - low) / 2
-    at = (torch.arange(size) + 0.5) / size
-    inside = [((at - middle[axis]).abs() <= half[axis]).float() for axis in (0, 1)]
-    return inside[1][:, None] * inside[0]

@@ -219,6 +219,7 @@ class _LipJob:
                 batch.crops.to(**placed),
                 batch.sketches.to(**placed) if batch.sketches is not None else batch.crops.new_empty(0),
                 None if self._sound is None else self._sound(frames).to(model.device),
+                batch.points,
             )
             painted = painted_halving(model, self._encoded(), lips)
             levels = painted.float() * 255 if self._is_public else (painted.float() * 255).round()
@@ -288,8 +289,9 @@ def painted_halving(model: LipModel, features: Any, batch: LipBatch) -> Tensor:
                 "`references`, another `device`, or close what else uses it."
             ) from error
     torch.cuda.empty_cache()
-    parts = (LipBatch(*(_part(values, at, count) for values in (batch.pictures, batch.sketches, batch.sound)))
-             for at in (slice(0, count // 2), slice(count // 2, count)))  # fmt: skip
+    halves = slice(0, count // 2), slice(count // 2, count)
+    given = batch.pictures, batch.sketches, batch.sound, batch.points
+    parts = (LipBatch(*(_part(values, at, count) for values in given)) for at in halves)
     return torch.cat([painted_halving(model, features, part) for part in parts])
 
 

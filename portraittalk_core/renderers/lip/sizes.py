@@ -65,6 +65,7 @@ class LipConfig(LipSizes):
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
     lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
+    lip_warp: bool = False  # ours: and are warped to the frame's landmarks before; what is painted is added to them
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
@@ -75,6 +76,8 @@ class LipConfig(LipSizes):
         check_choice(self.ablate, ABLATIONS, "`ablate` of a lip renderer")
         check_choice(self.decoder, DECODERS, "`decoder` of a lip renderer")
         check_choice(self.framing, FRAMINGS, "`framing` of a lip renderer")
+        if self.lip_warp and not self.lip_guide:
+            raise InputError("`lip_warp` of a lip renderer warps the pictures of `lip_guide`; turn that on too.")
         for name in ("usual_references", "usual_lips"):
             _check_whole(getattr(self, name), 1, 100, name)
         for name in ("nearest", "nearest_lips"):

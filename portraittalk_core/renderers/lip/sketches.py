@@ -40,16 +40,18 @@ class OwnSketches:
         self.reach = -self._offsets[0]  # frames before a frame that are looked at
         self._drawn: dict[int, Tensor] = {}
 
-    def window(self, index: int) -> Tensor:
-        """(2 RADIUS + 1, 3, S, S) sketches around a frame."""
+    def window(self, index: int) -> tuple[Tensor, Tensor]:
+        """(2 RADIUS + 1, 3, S, S) sketches around a frame, and (131, 2) its landmarks, 0..1 of its crop."""
         first, last = (int(torch.searchsorted(self._shots, self._shots[index], right=end)) for end in (False, True))
         around = [min(max(index + offset, first), last - 1) for offset in self._offsets]
         missing = [at for at in dict.fromkeys(around) if at not in self._drawn]
         if missing:
-            points = torch.stack([self._boxes.points01(at, self._shape(at)[list(LIP_POINTS)]) for at in missing])
-            drawn = _draw(points, self._boxes, missing)
+            drawn = _draw(torch.stack([self._points(at) for at in missing]), self._boxes, missing)
             self._drawn |= {at: sketch.clone() for at, sketch in zip(missing, drawn, strict=True)}
-        return torch.stack([self._drawn[at] for at in around])
+        return torch.stack([self._drawn[at] for at in around]), self._points(index)
+
+    def _points(self, index: int) -> Tensor:
+        return self._boxes.points01(index, self._shape(index)[list(LIP_POINTS)])
 
     def forget(self, before: int) -> None:
         """Drop the sketches of the frames before one."""
@@ -82,8 +84,8 @@ class PredictedSketches:
         self._windows = (window for span in windows for window in span)
         self._next = 0
 
-    def window(self, index: int) -> Tensor:
-        """(5, 3, S, S) sketches around a frame; frames are asked for in turn."""
+    def window(self, index: int) -> tuple[Tensor, Tensor]:
+        """(5, 3, S, S) sketches around a frame, and (131, 2) its landmarks; frames are asked for in turn."""
         content: Tensor | None = None
         while self._next <= index:
             content = next(self._windows, None)
@@ -92,7 +94,7 @@ class PredictedSketches:
             self._next += 1
         around = [min(max(index + step, 0), len(self._points) - 1) for step in range(-RADIUS, RADIUS + 1)]
         points = torch.stack([self._face(at, placed) for at, placed in zip(around, content, strict=True)])
-        return _draw(points, self._boxes, around)
+        return _draw(points, self._boxes, around), points[RADIUS]
 
     def _face(self, index: int, content: Tensor) -> Tensor:
         """(131, 2) of a frame's crop."""

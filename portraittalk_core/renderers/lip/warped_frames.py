@@ -1,9 +1,9 @@
-"""Film frames warped to new landmarks, and the mask with which the inside of a painted mouth is pasted into them.
+"""Film frames warped to new landmarks, into which the inside of a painted mouth is pasted.
 
 With `blend` mouth the warp moves lips, jaw and cheeks in the film's own pixels, and of a painted crop the inside of the
 mouth alone is taken, which no warp can know. A portrait's pictures are the warp's already.
 
-Shapes: H and W of the pictures, S side of a crop.
+Shapes: H and W of the pictures.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from ...threads import one_torch_thread
 from ..contract import Film
 from ..warp.build import drawn_face
 from .footage import Footage
-
-END, FADE = 1.25, 0.35  # of half the inner lips' width and height: where what is pasted ends, and over which it fades
-FLATTEST = 0.1  # height of a mouth that is nearly shut, over its width
 
 
 class WarpedFrames:
@@ -42,13 +39,3 @@ class WarpedFrames:
             self._face = drawn_face(film, scene)
         with one_torch_thread():
             return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size, index)
-
-
-def mouth_mask(lips: Tensor, size: int) -> Tensor:
-    """(S, S) 1 inside the lips and fading on them; of (20, 2) landmarks of the inner lips, 0..1 of the crop."""
-    low, high = lips.amin(0), lips.amax(0)
-    middle, half = (low + high) / 2, (high - low).clamp(min=1e-3) / 2
-    half[1] = torch.maximum(half[1], FLATTEST * half[0])
-    at = (torch.arange(size) + 0.5) / size
-    x, y = ((at - middle[axis]) / half[axis] for axis in (0, 1))
-    return ((END - (x.square() + y.square()[:, None]).sqrt()) / FADE).clamp(0, 1)

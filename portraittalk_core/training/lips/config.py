@@ -33,8 +33,9 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     },
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
+LATER = ("decoder", "nearest_lips", "lip_guide", "lip_warp")  # settings that came after the first runs
 # settings that a file to go on from has of its own
-OF_START = ("networks", "size", "keep_references", "decoder", "nearest_lips", "lip_guide", "ablate", "crop_pad")
+OF_START = ("networks", "size", "keep_references", "ablate", "crop_pad", *LATER)
 USUAL_LIPS_OF_NEAREST = 12  # lip references of a film, where each frame has the nearest of them
 
 
@@ -88,6 +89,7 @@ class LipTraining:
     decoder: str = IPLAP_DECODER  # SPADE blocks of the rendering; "spade": SPADE's own, which learn from lips sooner
     nearest_lips: int = 0  # ours: lip references of each frame, whose mouths are drawn most like its own; 0: all
     lip_guide: bool = False  # ours: lip references guide the rendering's last block as well, at full size
+    lip_warp: bool = False  # ours: and are warped to the frame's landmarks before; what is painted is added to them
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned
@@ -148,7 +150,7 @@ class LipTraining:
         """Sizes of networks that begin with random weights."""
         pads = {"crop_pad_px": 0.0, "crop_pad_share": float(self.crop_pad)}
         own = {"size": self.size, "ablate": self.ablate, "keep_references": self.keep_references}
-        own |= {"decoder": self.decoder, "nearest_lips": self.nearest_lips, "lip_guide": self.lip_guide}
+        own |= {name: getattr(self, name) for name in LATER}
         sizes = {**NETWORKS[self.networks], **({"usual_lips": USUAL_LIPS_OF_NEAREST} if self.nearest_lips else {})}
         return LipConfig(**own, **pads, **sizes)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...face.sketch import draw_sketch
 from ...renderers.lip.contract import RADIUS
-from ...renderers.lip.reading import around_lips
+from ...renderers.lip.masks import around_lips
 from ...renderers.lip.sketches import WINDOW_RATE
 from ..data.order import example_at
 from .clips import LipClip
@@ -40,6 +40,8 @@ class LipWindowBatch:
     lip_sketches: Tensor  # (B, M, S, S)
     mouths: Tensor  # (B, S, S) 1 in the box around the lips to be painted
     mel: Tensor  # (B, 80, 16); (B, 0) where nothing is heard
+    points: Tensor  # (B, 131, 2) landmarks of the frames to be painted, 0..1 of the crop
+    lip_points: Tensor  # (B, M, 131, 2)
 
     def to(self, device: torch.device) -> LipWindowBatch:
         """On a device."""
@@ -154,8 +156,9 @@ class LipWindows:
         sketches = draw_sketch(clip.points[around], self.size, clip.boxes_px[around])[:, 0]
         masks = torch.stack([around_lips(clip.points[at], self.size) for at in [frame, *chosen[1]]])
         mel = clip.heard(frame) if self.has_sound else torch.empty(0)
+        points = clip.points[[frame, *chosen[1]]]
         if self.augment:
-            crops, sketches, masks = _changed(crops, sketches, masks, draw)
+            crops, sketches, masks, points = _changed(crops, sketches, masks, points, draw)
         return (
             crops[0],
             sketches[:WINDOW],
@@ -165,6 +168,8 @@ class LipWindows:
             sketches[WINDOW + count :] * masks[1:],
             masks[0],
             mel,
+            points[0],
+            points[1:],
         )
 
 
@@ -191,11 +196,12 @@ def _middles(clip: LipClip) -> list[int]:
 
 
 def _changed(
-    crops: Tensor, sketches: Tensor, masks: Tensor, draw: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+    crops: Tensor, sketches: Tensor, masks: Tensor, points: Tensor, draw: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """All of a window in other colours, and every second time mirrored."""
     gain, shift = (torch.from_numpy(draw.uniform(-1, 1, (1, 3, 1, 1))).float() for _ in range(2))
     crops = ((crops.float() - 127.5) * (1 + GAIN * gain) + 127.5 * (1 + SHIFT * shift)).round().clamp(0, 255).byte()
     if draw.random() < 0.5:
         crops, sketches, masks = crops.flip(-1), sketches.flip(-1), masks.flip(-1)
-    return crops, sketches, masks
+        points = torch.stack([1 - points[..., 0], points[..., 1]], -1)
+    return crops, sketches, masks, points

@@ -29,9 +29,10 @@ class LipScore:
 def painted(model: LipPriors, batch: LipWindowBatch) -> Painted:
     """Pictures (B, 3, S, S) and aligned references of a batch on the model's device, with gradients."""
     faces = model.references(as_pictures(batch.faces), as_sketches(batch.face_sketches))
-    features = LipFeatures(faces, model.lips(as_pictures(batch.lips), as_sketches(batch.lip_sketches)))
+    lips = model.lips(as_pictures(batch.lips), as_sketches(batch.lip_sketches), batch.lip_points)
+    features = LipFeatures(faces, lips)
     sketches = as_sketches(batch.sketches).flatten(1, 2)
-    return model(as_pictures(batch.pictures), sketches, features, batch.mel)
+    return model(as_pictures(batch.pictures), sketches, features, batch.mel, batch.points)
 
 
 @torch.no_grad()

@@ -25,7 +25,6 @@ from ...renderers.lip.files import IPLAP, LIPS, open_lip_model, save_lip_model
 from ...renderers.lip.iplap import IpLap
 from ...renderers.lip.lip_model import LipPriors
 from ...renderers.lip.model_base import masked_half
-from ...renderers.lip.sizes import IPLAP_DECODER
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
 from ..loop.adversarial import DISCRIMINATOR, AdversarialStage, adversarial_trainables, new_discriminator
@@ -34,7 +33,7 @@ from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from ..sync.stage import load_averages
 from .clips import read_lip_clips
-from .config import LipTraining
+from .config import LATER, LipTraining
 from .data import LipWindowBatch, LipWindows, as_pictures
 from .losses import LipPictureLosses, masked_difference
 from .score import SCORE_SEED, SCORED, LipScore, lip_score, painted
@@ -87,11 +86,11 @@ class LipStage(AdversarialStage):
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
-        names = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
-        values = {name: getattr(self.config, name) for name in names}
-        for name, only_one in (("decoder", IPLAP_DECODER), ("nearest_lips", 0), ("lip_guide", False)):
-            if values[name] == only_one:
-                del values[name]  # as runs begun before there was another say nothing of it
+        settings = [f for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
+        values = {f.name: getattr(self.config, f.name) for f in settings}
+        for setting in settings:
+            if setting.name in LATER and values[setting.name] == setting.default:
+                del values[setting.name]  # as runs begun before there was another say nothing of it
         values["weights"] = dataclasses.asdict(self.config.weights)
         return {**values, "data": self.windows.fingerprint(), "start": self._begins}
 

@@ -27,12 +27,13 @@ def voice(seed: int) -> Speech:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lips", "iplap", "musetalk"])
+@pytest.mark.parametrize("name", ["lips", "warped lips", "iplap", "musetalk"])
 def test_a_film_is_painted_where_the_mouth_is_and_by_what_is_heard(film, name, monkeypatch):
     monkeypatch.undo()  # of the references that stand-ins are content with
     if name == "musetalk":
         pytest.importorskip("diffusers")
-    model = random_lip_model(name, seed=1)
+    warps = {"nearest_lips": 1, "lip_guide": True, "lip_warp": True} if name == "warped lips" else {}
+    model = random_lip_model(name.rpartition(" ")[2], seed=1, **warps)
     read = []
     known = reading.references_of
     monkeypatch.setattr(reading, "references_of", lambda *given: read.append(given) or known(*given))

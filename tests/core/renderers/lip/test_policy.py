@@ -28,11 +28,11 @@ from portraittalk_core.renderers.lip.inside import (
     tried_frames,
     trusted,
 )
+from portraittalk_core.renderers.lip.masks import mouth_mask
 from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.policy import paint_weights, turned_aside, voice_gate
 from portraittalk_core.renderers.lip.references import ReferenceFrames
 from portraittalk_core.renderers.lip.renderer import LipRenderer
-from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.renderers.sections import Sections
 from portraittalk_core.types import LandmarkTrack, Speech
 

@@ -130,6 +130,9 @@ def test_augmented_window_is_mirrored_as_a_whole(clip):
     for at, is_flipped in enumerate(flipped):
         mask = changed.mouths[at].flip(-1) if is_flipped else changed.mouths[at]
         assert torch.equal(mask, plain.mouths[at])
+        for own, other in ((plain.points[at], changed.points[at]), (plain.lip_points[at], changed.lip_points[at])):
+            x = 1 - other[..., 0] if is_flipped else other[..., 0]
+            assert torch.allclose(x, own[..., 0], atol=1e-6) and torch.equal(other[..., 1], own[..., 1])
     assert not torch.equal(plain.pictures, changed.pictures)
 
 

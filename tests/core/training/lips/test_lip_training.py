@@ -83,9 +83,10 @@ def test_training_resumes_bit_for_bit_and_writes_a_file_that_dub_opens(folder, t
         train_lips(config(folder, tmp_path / "whole", clips=names, crop_pad=0.2))
 
 
-def test_file_paints_as_the_training_saw_it(folder, tmp_path):
-    """Crops, sketches, references and sound go through the contract of the renderer to the same picture."""
-    settings = config(folder, tmp_path)
+@pytest.mark.parametrize("more", [{}, {"nearest_lips": 1, "lip_guide": True, "lip_warp": True}])
+def test_file_paints_as_the_training_saw_it(folder, tmp_path, more):
+    """Crops, sketches, landmarks, references and sound go through the renderer's contract to the same picture."""
+    settings = config(folder, tmp_path, **more)
     model, windows = windows_of(folder, tmp_path, settings)
     model.eval()
     batch = windows.batch(0, 1, 0)
@@ -93,9 +94,9 @@ def test_file_paints_as_the_training_saw_it(folder, tmp_path):
         made = painted(model, batch).picture
     references = References(
         as_pictures(batch.faces[0]), as_sketches(batch.face_sketches[0]),
-        as_pictures(batch.lips[0]), as_sketches(batch.lip_sketches[0]),
+        as_pictures(batch.lips[0]), as_sketches(batch.lip_sketches[0]), batch.lip_points[0],
     )  # fmt: skip
-    seen = LipBatch(as_pictures(batch.pictures), as_sketches(batch.sketches), batch.mel)
+    seen = LipBatch(as_pictures(batch.pictures), as_sketches(batch.sketches), batch.mel, batch.points)
     assert torch.allclose(model.paint(model.encode(references), seen), made, atol=1e-4)
 
 
