@@ -106,8 +106,7 @@ class FrameReader:
         shares = {at: self._share(first + at, shape) for at, shape in shapes.items()}
         drawn = [at for at in changed if shares[at] > 0]
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
-        seen = [first + at for at in drawn] if self._sketched and found is None else []
-        sketches = [self._sketches.window(at) for at in seen]
+        windows = [self._sketches.window(first + at) for at in drawn] if self._sketched and found is None else []
         self.forget(first + len(pictures) - self._sketches.reach)
         return FrameBatch(
             first,
@@ -116,7 +115,7 @@ class FrameReader:
             drawn,
             [shares[at] for at in drawn],
             torch.stack(crops) if crops else torch.empty(0, 3, self._size, self._size),
-            *(map(torch.stack, zip(*sketches, strict=True)) if sketches else (None, None)),
+            *(map(torch.stack, zip(*windows, strict=True)) if windows else (None, None)),
             found,
         )
 

@@ -135,7 +135,7 @@ def explained(
     heard = None if sound is None else sound(numbers).to(model.device)
     batch = LipBatch(true.to(**placed), drawn.to(**placed), heard, points)
     painted = model.paint(features, batch).float().cpu()
-    masks = torch.stack([mouth_mask(own[INNER], boxes.rule.size) for own in points])[:, None]
+    masks = mouth_mask(points[:, INNER], boxes.rule.size)[:, None]
     mean = (true * masks).sum((2, 3), keepdim=True) / masks.sum((2, 3), keepdim=True)
     bare = model.with_share(features, 0.0)
     if bare is not None:

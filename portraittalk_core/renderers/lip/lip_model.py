@@ -70,7 +70,7 @@ class LipFeatures:
 
     references: ReferenceFeatures | None  # None where the alignment is ablated
     lips: LipReferences | None  # None where the lip module is ablated
-    share: float = 1.0  # of what is painted, where that is added to aligned references
+    share: float = 1.0  # of what is painted, where that is added to references
     drawn: Tensor | None = None  # (K, P) of `nearest.mouth_lines`, where each frame has its own nearest references
 
 
