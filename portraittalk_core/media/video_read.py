@@ -39,6 +39,7 @@ ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Mat
 SEEK_EARLIER_S = Fraction(1, 2)
 REGULAR_SHARE = Fraction(2, 3)  # of the steps of a variable rate, for that of most pictures
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
+UNTOLD_FPS = 25  # of pictures whose file tells no rate
 MAX_SIDE_PX = 8192
 MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
 
@@ -55,6 +56,7 @@ class VideoProbe:
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
     timestamp_tolerance_s: Fraction = ROUNDING_S  # so far a picture's time stamp may be off, read at this rate
+    has_timestamps: bool = True  # else there are none, or all are alike: pictures are taken in turn at `fps`
 
     @property
     def max_frames(self) -> int | None:
@@ -72,6 +74,8 @@ def probe_video(path: Path) -> VideoProbe:
     container, stream = _open(path)  # anew: some damaged files cannot be wound back
     with container:
         stamps, duration, complete = _packet_times(container, stream)
+        if not stamps or (len(stamps) > 1 and stamps[0] == stamps[-1]):
+            return _probe_untimed(path, width, height)
         steps = [later - earlier for earlier, later in pairwise(stamps)]
         usual_step = sorted(steps)[len(steps) // 2] if steps else Fraction(0)
         # A stamp may be off by a unit of the time base, and a camera's clock by a little, without meaning anything.
@@ -93,6 +97,32 @@ def probe_video(path: Path) -> VideoProbe:
             has_sound=bool(container.streams.audio),
             variable_rate=variable,
             timestamp_tolerance_s=1 / (3 * fps) if of_most or not variable else ROUNDING_S,
+        )
+
+
+def _probe_untimed(path: Path, width: int, height: int) -> VideoProbe:
+    """Of a file without time stamps, such as a raw H.264 stream, or whose stamps are all alike."""
+    container, stream = _open(path)
+    with container:
+        rates = (stream.guessed_rate, stream.codec_context.framerate, stream.average_rate)
+        fps = next((Fraction(rate) for rate in rates if rate and MIN_FPS <= rate <= MAX_FPS), Fraction(UNTOLD_FPS))
+        count = sum(1 for packet in _packets(container, stream) if packet.size and not packet.is_discard)
+        warn_once(
+            log,
+            "%s does not tell when its pictures are shown; they are taken in turn at %g a second.",
+            path,
+            float(fps),
+        )
+        return VideoProbe(
+            width=width,
+            height=height,
+            fps=fps,
+            num_frames=count,
+            seconds=float(count / fps),
+            has_sound=bool(container.streams.audio),
+            variable_rate=False,
+            timestamp_tolerance_s=1 / (3 * fps),
+            has_timestamps=False,
         )
 
 
@@ -121,7 +151,7 @@ def read_pictures(
     probe = probe_video(path)  # at once, not at the first picture: a bad file raises before any work begins
     rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
     total = math.ceil(probe.seconds * float(rate) - 1e-6)
-    pictures = _constant_rate(Path(path), rate, probe, first, first > 0)
+    pictures = _constant_rate(Path(path), rate, probe, first, first > 0 and probe.has_timestamps)
     return _reported(read_ahead(pictures), total - first, on_progress)
 
 
@@ -190,7 +220,8 @@ def _timed_frames(
 
     Seconds as exact fractions, from the stamp `zero`, or else from the first frame's. Damaged parts are left out.
     """
-    base, first, last, usual_s = Fraction(stream.time_base), zero, Fraction(0), 1 / probe.fps
+    base, first, usual_s = Fraction(stream.time_base), zero, 1 / probe.fps
+    last = -usual_s
     durations: dict[int, int] = {}
     damaged, deinterlacer = 0, Deinterlacer()
 
@@ -212,7 +243,7 @@ def _timed_frames(
 
     for frame in decoded():
         first = frame.pts if first is None else first
-        stamped = frame.pts is not None and first is not None
+        stamped = probe.has_timestamps and frame.pts is not None and first is not None
         last = (frame.pts - first) * base if stamped else last + usual_s
         lasts = durations.pop(frame.pts, 0) * base if stamped else 0
         yield last, last + (lasts or usual_s), frame

@@ -12,6 +12,7 @@ import torch
 from av.filter import Graph
 
 from portraittalk_core.errors import MediaError
+from portraittalk_core.frame_rate import MAX_FPS, MIN_FPS
 from portraittalk_core.media import video_read
 from portraittalk_core.media.video_read import VideoProbe, probe_video, read_pictures
 from portraittalk_core.media.video_write import VideoWriter
@@ -41,6 +42,33 @@ def test_probe_video_finds_the_exact_rate(name, fps, write_video):
     probe = probe_video(write_video(levels(25), name, unit=1 / fps))
     assert probe.fps == fps and probe.num_frames == 25 and not probe.variable_rate
     assert probe.seconds == pytest.approx(25 / fps, abs=0.0011)  # Matroska counts milliseconds
+
+
+def untimed(pictures, path):
+    """A file whose pictures all have the same time stamp, as careless scripts write; or a raw stream, without any."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=30)
+        stream.width = stream.height = 128
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "1", "g": "5", "bf": "0"}
+        for level in pictures:
+            frame = av.VideoFrame.from_ndarray(np.full((128, 128, 3), level, np.uint8)).reformat(format="yuv420p")
+            frame.pts = 0
+            for packet in stream.encode(frame):
+                file.mux(packet)
+        for packet in stream.encode(None):
+            file.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "alike.mp4"])
+def test_pictures_without_time_stamps_are_taken_in_turn(name, tmp_path, caplog):
+    path = untimed(levels(20), tmp_path / name)
+    probe = probe_video(path)
+    assert not probe.has_timestamps and probe.num_frames == 20 and probe.seconds == pytest.approx(20 / probe.fps)
+    assert MIN_FPS <= probe.fps <= MAX_FPS and "does not tell when its pictures are shown" in caplog.text
+    assert indices(read_pictures(path)) == list(range(20))
+    assert indices(read_pictures(path, first=7)) == list(range(7, 20))
+    assert indices(read_pictures(path, fps=2 * probe.fps)) == [index // 2 for index in range(40)]
 
 
 def test_probe_video_sees_that_the_rate_varies(write_video):
