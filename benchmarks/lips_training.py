@@ -85,7 +85,7 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
     if config.ablate in NO_ALIGNMENT:
         return dataclasses.replace(config, weights=FILMED_PAINTING)
     steps = _trainer(args, args.alignment_steps, ALIGNMENT_BATCH)
-    # lips that are warped take the place of aligned references, which then would learn nothing of them
+    # with warped lips in the place of aligned references the alignment would learn nothing of mouths
     whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", lip_warp=False, trainer=steps)
     aligned = _learnt(ALIGNMENT, new_lip_model(whole), train, whole)
     model = new_lip_model(config)
