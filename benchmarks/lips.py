@@ -20,6 +20,7 @@ Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", ta
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -110,6 +111,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lip-warp",
         action=argparse.BooleanOptionalAction,
         help=f"and are warped to the frame's landmarks before{told('lip_warp')}",
+    )
+    parser.add_argument(
+        "--opening-noise",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="in training and where others are painted, mouths are drawn open by a factor of 1 ± X, as landmarks of an "
+        "engine are; the sound can tell what they lack",
     )
     parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
     parser.add_argument(
@@ -258,9 +267,11 @@ def subjects(
     keep.mkdir(parents=True, exist_ok=True)
     rule = crop_rule(args, keep)
     if args.clips is None:
-        return drawn_people(rule, keep, references == COVERED)
-    to_train = to_train and args.lips_file is None and args.steps > 0
-    return prepared_clips(args.clips, args.held_out, rule, keep, to_train, references == CLOSED)
+        train, held_out = drawn_people(rule, keep, references == COVERED)
+    else:
+        to_train = to_train and args.lips_file is None and args.steps > 0
+        train, held_out = prepared_clips(args.clips, args.held_out, rule, keep, to_train, references == CLOSED)
+    return train, [dataclasses.replace(subject, opening_noise=args.opening_noise) for subject in held_out]
 
 
 def crop_rule(args: argparse.Namespace, out: Path) -> LipCropRule:

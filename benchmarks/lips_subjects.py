@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.renderers.contract import Film
-from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
+from portraittalk_core.renderers.lip.contract import RADIUS, LipBatch, LipCropRule, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.masks import around_lips
 from portraittalk_core.renderers.lip.references import choose
@@ -22,6 +23,7 @@ from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip
 from portraittalk_core.training.lips.data import as_pictures, window_offsets
+from portraittalk_core.training.lips.opening import reopened
 from portraittalk_core.types import Speech
 from portraittalk_core.weights.load import read_tensors
 
@@ -32,6 +34,7 @@ DRAWING = "drawing 9"  # marks kept crops of drawn people; to be changed with th
 EVERY = 3  # every so manyth frame of a clip's second half is painted
 PEOPLE, LENGTH = 144, 16  # drawn ones that are trained on, and frames of the clip of each
 NEW_PEOPLE, NEW_LENGTH = 12, 96  # others, who are painted
+NOISE_SEED = 4  # of how far mouths are opened
 CLOSED = 0.3  # share of a half clip's frames, of the most closed mouths
 
 
@@ -52,6 +55,7 @@ class Subject:
     boxes: LipBoxes
     acting: Acting | None = None  # of a drawn person
     known: float = 0.5  # share of the clip, its beginning, that references are chosen from; the rest is painted
+    opening_noise: float = 0.0  # frames are painted with mouths opened by a factor of 1 ± this
 
     @property
     def split(self) -> int:
@@ -109,9 +113,14 @@ class Subject:
     def batch(self, frames: Sequence[int]) -> LipBatch:
         """Frames to paint."""
         around = [frame + offset for frame in frames for offset in window_offsets(self.clip)]
-        sketches = self.sketches(around).unflatten(0, (len(frames), -1))
+        seen = self.clip.points[around].unflatten(0, (len(frames), -1))
+        if self.opening_noise:
+            draws = [np.random.default_rng([NOISE_SEED, frame]).uniform(-1, 1) for frame in frames]
+            pairs = zip(seen, draws, strict=True)
+            seen = torch.stack([reopened(one, 1 + self.opening_noise * float(draw)) for one, draw in pairs])
+        sketches = draw_sketch(seen.flatten(0, 1), self.side, self.clip.boxes_px[around]).unflatten(0, seen.shape[:2])
         heard = torch.stack([self.clip.heard(frame) for frame in frames])
-        return LipBatch(self.crops(frames), sketches, heard, self.clip.points[list(frames)])
+        return LipBatch(self.crops(frames), sketches, heard, seen[:, RADIUS])
 
 
 def drawn_people(rule: LipCropRule, keep: Path, gloved: bool) -> tuple[list[Subject], list[Subject]]:

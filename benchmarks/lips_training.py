@@ -50,7 +50,7 @@ def plan(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     filmed = args.clips is not None
     more = {"crop_pad": CROP_PAD, "augment": True} if filmed else {}
     more |= {"lip_references": LEARNT_LIPS_OF if args.nearest_lips else LEARNT_LIPS, "nearest_lips": args.nearest_lips}
-    more |= {"lip_guide": args.lip_guide, "lip_warp": args.lip_warp}
+    more |= {"lip_guide": args.lip_guide, "lip_warp": args.lip_warp, "opening_noise": args.opening_noise}
     weights = FILMED_ALIGNMENT if filmed else WEIGHTS
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=weights,
@@ -86,7 +86,8 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
         return dataclasses.replace(config, weights=FILMED_PAINTING)
     steps = _trainer(args, args.alignment_steps, ALIGNMENT_BATCH)
     # with warped lips in the place of aligned references the alignment would learn nothing of mouths
-    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", lip_warp=False, trainer=steps)
+    plain = {"lip_warp": False, "opening_noise": 0.0}
+    whole = dataclasses.replace(config, out=out / ALIGNMENT, ablate="none", trainer=steps, **plain)
     aligned = _learnt(ALIGNMENT, new_lip_model(whole), train, whole)
     model = new_lip_model(config)
     model.alignment.load_state_dict(aligned.alignment.state_dict())
@@ -99,7 +100,8 @@ def _filmed(config: LipTraining, train: Sequence[Subject], args: argparse.Namesp
 
 def _learnt(name: str, model: LipPriors, train: Sequence[Subject], config: LipTraining) -> LipPriors:
     clips = [subject.clip for subject in train]
-    windows = LipWindows(clips, model.size, config.references, config.lip_references, config.augment)
+    counts = config.references, config.lip_references
+    windows = LipWindows(clips, model.size, *counts, config.augment, opening_noise=config.opening_noise)
     told = f"{name}: {{}} of {{}}"
     train_lip_model(model, windows, config, on_progress=lambda *at: progress(told.format(*at)), scored=SCORED)
     progress("")

@@ -208,10 +208,14 @@ def test_networks_of_filmed_people_share_one_alignment(monkeypatch, tmp_path):
     monkeypatch.setattr(lips_subjects, "NEW_PEOPLE", 0)
     given = {"clips": tmp_path, "networks": "tiny", "size": 32, "keep_references": True, "decoder": "spade", "seed": 0}
     given |= {"steps": 2, "alignment_steps": 2, "batch": 2, "learning_rate": 1e-2, "nearest_lips": 1, "lip_guide": True}
-    given |= {"lip_warp": True}
+    given |= {"lip_warp": True, "opening_noise": 0.5}
     args = Namespace(**given)
     rule = lips_training.new_lip_model(lips_training.plan(args, "none", tmp_path)).crop
     people = lips_subjects.drawn_people(rule, tmp_path, gloved=False)[0]
+    painted = lips_subjects.dataclasses.replace(people[0], opening_noise=0.5).batch(people[0].painted_frames)
+    plain = people[0].batch(people[0].painted_frames)
+    assert torch.equal(painted.pictures, plain.pictures) and not torch.equal(painted.points, plain.points)
+    assert not torch.equal(painted.sketches, plain.sketches)
     made = {name: lips_training.trained(name, people, args, tmp_path) for name in ("full", "no sound")}
     aligned = lips_training.open_lip_model(tmp_path / "alignment" / "lips.safetensors", name="lips").alignment
     for model in made.values():

@@ -33,7 +33,7 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     },
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
-LATER = ("decoder", "nearest_lips", "lip_guide", "lip_warp")  # settings that came after the first runs
+LATER = ("decoder", "nearest_lips", "lip_guide", "lip_warp")  # settings of networks that came after the first runs
 # settings that a file to go on from has of its own
 OF_START = ("networks", "size", "keep_references", "ablate", "crop_pad", *LATER)
 USUAL_LIPS_OF_NEAREST = 12  # lip references of a film, where each frame has the nearest of them
@@ -99,6 +99,7 @@ class LipTraining:
     warmup_steps: int = 2000  # … and at least so many steps; with `start` there are none
     freeze_alignment: bool = False  # ours: the alignment of `start` stays as it is, and rendering alone learns
     augment: bool = False  # colours, and mirrored faces: for data of few people
+    opening_noise: float = 0.0  # ours: a window's mouths are drawn open by a factor of 1 ± this, as engines guess them
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
     weights: LipWeights = field(default_factory=LipWeights)
@@ -114,6 +115,7 @@ class LipTraining:
             check_range(getattr(self, name), 1, most, name)
         check_range(self.nearest_lips, 0, self.lip_references, "nearest_lips")
         check_range(self.discriminator_width, 1, 512, "discriminator_width")
+        check_range(self.opening_noise, 0, 1, "opening_noise")
         check_range(self.warmup_epochs, 0, 10**6, "warmup_epochs")
         check_range(self.warmup_steps, 0, 10**9, "warmup_steps")
         self._check_losses()

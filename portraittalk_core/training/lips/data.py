@@ -22,6 +22,7 @@ from ...renderers.lip.masks import around_lips
 from ...renderers.lip.sketches import WINDOW_RATE
 from ..data.order import example_at
 from .clips import LipClip
+from .opening import reopened
 
 WINDOW = 2 * RADIUS + 1  # sketches around a frame, 40 ms apart as the renderer draws them
 REFERENCE_CHANCE, COUNT_CHANCE = 6, 7  # mark the random numbers that choose references, and how many
@@ -68,6 +69,7 @@ class LipWindows:
         num_lips: M.
         augment: whether colours change and faces are mirrored, each window's alike.
         varied: whether every batch has 1 to `num_faces` and 1 to `num_lips` references.
+        opening_noise: mouths of a window are drawn open by a factor of 1 ± this, all of its frames alike.
 
     Raises:
         InputError: no clip has a window of frames that show the face, and a frame beside it for references.
@@ -81,9 +83,11 @@ class LipWindows:
         num_lips: int = 5,
         augment: bool = False,
         varied: bool = False,
+        opening_noise: float = 0.0,
     ) -> None:
         self.clips, self.size = tuple(clips), size
         self.num_faces, self.num_lips, self.augment, self.varied = num_faces, num_lips, augment, varied
+        self.opening_noise = opening_noise
         self._windows = [(number, frame) for number, clip in enumerate(self.clips) for frame in _middles(clip)]
         if not self._windows:
             raise InputError(
@@ -103,6 +107,7 @@ class LipWindows:
     def fingerprint(self) -> str:
         """Hash of names, landmarks, and what is drawn of them."""
         told = f"{self.size} {self.num_faces} {self.num_lips} {self.augment}{' varied' if self.varied else ''}"
+        told += f" {self.opening_noise}" if self.opening_noise else ""
         digest = hashlib.sha256(told.encode())
         for clip in self.clips:
             digest.update(f"{clip.name} {clip.fps}".encode() + clip.points.contiguous().numpy().tobytes())
@@ -153,10 +158,14 @@ class LipWindows:
         frames = [frame, *chosen[0], *chosen[1]]
         crops = clip.crops(frames)
         around = [*(frame + offset for offset in offsets), *chosen[0], *chosen[1]]
-        sketches = draw_sketch(clip.points[around], self.size, clip.boxes_px[around])[:, 0]
+        seen = clip.points[around]
+        if self.opening_noise:
+            factor = 1 + self.opening_noise * float(draw.uniform(-1, 1))
+            seen = torch.cat([reopened(seen[:WINDOW], factor), seen[WINDOW:]])
+        sketches = draw_sketch(seen, self.size, clip.boxes_px[around])[:, 0]
         masks = torch.stack([around_lips(clip.points[at], self.size) for at in [frame, *chosen[1]]])
         mel = clip.heard(frame) if self.has_sound else torch.empty(0)
-        points = clip.points[[frame, *chosen[1]]]
+        points = torch.cat([seen[RADIUS, None], clip.points[chosen[1]]])
         if self.augment:
             crops, sketches, masks, points = _changed(crops, sketches, masks, points, draw)
         return (

@@ -89,7 +89,7 @@ class LipStage(AdversarialStage):
         settings = [f for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
         values = {f.name: getattr(self.config, f.name) for f in settings}
         for setting in settings:
-            if setting.name in LATER and values[setting.name] == setting.default:
+            if setting.name in (*LATER, "opening_noise") and values[setting.name] == setting.default:
                 del values[setting.name]  # as runs begun before there was another say nothing of it
         values["weights"] = dataclasses.asdict(self.config.weights)
         return {**values, "data": self.windows.fingerprint(), "start": self._begins}
@@ -216,7 +216,7 @@ def _windows(config: LipTraining, model: LipPriors, names: Path | None) -> tuple
     needs_sound = model.config.has_sound
     clips, dropped = read_lip_clips(config.data, videos, model.crop, config.out / KEPT, needs_sound)
     counts = config.references, config.lip_references
-    return LipWindows(clips, model.size, *counts, config.augment, config.varied), dropped
+    return LipWindows(clips, model.size, *counts, config.augment, config.varied, config.opening_noise), dropped
 
 
 def train_lip_model(

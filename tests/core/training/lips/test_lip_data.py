@@ -13,6 +13,7 @@ from portraittalk_core.renderers.lip.listening import mel_rows
 from portraittalk_core.training.data.video_clips import read_videos
 from portraittalk_core.training.lips.clips import read_lip_clips
 from portraittalk_core.training.lips.data import LipWindows, as_pictures
+from portraittalk_core.training.lips.opening import LOWER, UPPER
 from portraittalk_core.types import SPEECH_RATE_HZ, Speech
 
 SIDE = 32
@@ -134,6 +135,24 @@ def test_augmented_window_is_mirrored_as_a_whole(clip):
             x = 1 - other[..., 0] if is_flipped else other[..., 0]
             assert torch.allclose(x, own[..., 0], atol=1e-6) and torch.equal(other[..., 1], own[..., 1])
     assert not torch.equal(plain.pictures, changed.pictures)
+
+
+def test_windows_whose_mouths_are_opened_differently(clip):
+    """All sketches of a window and its landmarks alike; references and pictures as they are."""
+    opened = (clip.points[:, LOWER] - clip.points[:, UPPER]).norm(dim=1)
+    windows = [(0, 2 + int(opened[2:-2].argmax()), number) for number in range(8)]
+    plain = LipWindows([clip], SIDE).at(windows, 0)
+    made = LipWindows([clip], SIDE, opening_noise=0.5)
+    noisy = made.at(windows, 0)
+    gaps = [(batch.points[:, LOWER] - batch.points[:, UPPER]).norm(dim=1) for batch in (plain, noisy)]
+    factors = gaps[1] / gaps[0]
+    assert 0.5 <= factors.min() < 0.8 and 1.2 < factors.max() <= 1.5
+    for at, factor in enumerate(factors):
+        assert abs(factor - 1) < 0.2 or not torch.equal(plain.sketches[at, 2], noisy.sketches[at, 2])
+    for name in ("pictures", "faces", "face_sketches", "lips", "lip_sketches", "lip_points", "mouths"):
+        assert torch.equal(getattr(plain, name), getattr(noisy, name)), name
+    assert torch.equal(noisy.sketches, made.at(windows, 0).sketches)
+    assert made.fingerprint() != LipWindows([clip], SIDE).fingerprint()
 
 
 def test_clips_without_a_window_or_without_sound_are_refused(folder, clip, tmp_path):
