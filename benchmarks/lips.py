@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lip-warp",
         action=argparse.BooleanOptionalAction,
-        help=f"and are warped to the frame's landmarks before{told('lip_warp')}",
+        help=f"they are warped to the frame's landmarks before they guide{told('lip_warp')}",
     )
     parser.add_argument(
         "--opening-noise",

@@ -233,7 +233,9 @@ def _lips_px(pictures: Sequence[Tensor], filmed: Sequence[Tensor], subject: Subj
 def show_parts(model: LipPriors, subjects: Sequence[Subject]) -> None:
     """Print what each part of a file is worth on people it has never seen."""
     faces, lips = model.usual
-    changes = ("all of the painting", "silence", "other sound", "no lips", "unwarped mean")
+    changes = ["all of the painting", "silence", "other sound", "unwarped mean"]
+    if not model.config.lip_warp:  # which adds what it paints to lips: black ones would tell nothing
+        changes.append("no lips")
     ways = {f"{faces} references, {lips} lips": (faces, lips, "")}
     ways |= {change: (faces, lips, change) for change in changes}
     ways |= {f"{count} references": (count, lips, "") for count in COUNTS}

@@ -23,7 +23,7 @@ from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip
 from portraittalk_core.training.lips.data import as_pictures, window_offsets
-from portraittalk_core.training.lips.opening import reopened
+from portraittalk_core.training.lips.mouth_opening import scale_mouth_opening
 from portraittalk_core.types import Speech
 from portraittalk_core.weights.load import read_tensors
 
@@ -117,7 +117,7 @@ class Subject:
         if self.opening_noise:
             draws = [np.random.default_rng([NOISE_SEED, frame]).uniform(-1, 1) for frame in frames]
             pairs = zip(seen, draws, strict=True)
-            seen = torch.stack([reopened(one, 1 + self.opening_noise * float(draw)) for one, draw in pairs])
+            seen = torch.stack([scale_mouth_opening(one, 1 + self.opening_noise * float(draw)) for one, draw in pairs])
         sketches = draw_sketch(seen.flatten(0, 1), self.side, self.clip.boxes_px[around]).unflatten(0, seen.shape[:2])
         heard = torch.stack([self.clip.heard(frame) for frame in frames])
         return LipBatch(self.crops(frames), sketches, heard, seen[:, RADIUS])

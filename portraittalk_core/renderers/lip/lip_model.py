@@ -142,19 +142,19 @@ class LipPriors(LipNetworks):
         narrow, wide = self.alignment.masked.encode(masked)
         aligned = self._aligned(features, sketches, (narrow, wide), at_once)
         lips = self._lips(features, sketches)
-        pictures, known = [masked.float(), aligned.picture], aligned.picture
+        pictures, base = [masked.float(), aligned.picture], aligned.picture
         shown = None if lips is None else lips.guide(points)
         if shown is not None:
-            pictures.append(shown.expand_as(known))
+            pictures.append(shown.expand_as(base))
             if self.config.lip_warp:
-                known = torch.lerp(known, shown, lips_mask(points, self.size))
+                base = torch.lerp(base, shown, lips_mask(points, self.size))
         guide = Aligned(
             torch.cat(pictures, 1),
             torch.cat([narrow.float(), aligned.narrow], 1),
             torch.cat([wide.float(), aligned.wide], 1),
         )
         fused = None if lips is None else lips.wide
-        picture = self.rendering(masked, sketches, guide, fused, mel, at_once, features.share, known=known)
+        picture = self.rendering(masked, sketches, guide, fused, mel, at_once, features.share, base)
         return Painted(picture, aligned.picture)
 
     def _aligned(self, features: LipFeatures, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int) -> Aligned:
@@ -202,7 +202,7 @@ class LipPriors(LipNetworks):
         sketches = self.check_crops(references.lip_sketches, "sketches of lip references", f"{len(lips)} 3")
         points = None
         if self.config.lip_warp:
-            points = self.check_points(references.lip_points, len(lips), "landmarks of lip references")[None]
+            points = self.check_points(references.lip_points, len(lips), "`References.lip_points`")[None]
         return self.lips(lips[None], sketches[None], points, self.at_once(1))
 
     @torch.no_grad()
@@ -216,7 +216,7 @@ class LipPriors(LipNetworks):
         mel = None if self.rendering.sound is None else self.check_mel(batch)
         points = None
         if self.config.lip_warp and self.config.has_lips:
-            points = self.check_points(batch.points, len(pictures), "landmarks of frames")
+            points = self.check_points(batch.points, len(pictures), "`LipBatch.points`")
         step = self.frames_at_once
         frames = zip(pictures.split(step), sketches.split(step), strict=True)
         heard, placed = (repeat(None) if x is None else iter(x.split(step)) for x in (mel, points))

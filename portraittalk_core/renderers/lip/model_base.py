@@ -95,7 +95,7 @@ class LipNetworks(nn.Module):
             ShapeError: of another shape.
         """
         if points is None:
-            raise InputError(f"this lip renderer warps lip references; {name} are missing.")
+            raise InputError(f"this lip renderer warps lip references to landmarks, but {name} is None; give them.")
         return check_shape(points, f"{count} {len(LIP_POINTS)} 2", name).to(self.device, torch.float32)
 
     def check_mel(self, batch: LipBatch) -> Tensor:

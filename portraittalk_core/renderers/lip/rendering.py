@@ -131,7 +131,7 @@ class Rendering(PictureEncoder):
         mel: Tensor | None,
         at_once: int = 0,
         share: float = 1.0,
-        known: Tensor | None = None,
+        base: Tensor | None = None,
     ) -> Tensor:
         """(B, 3, S, S) pictures in 0..1.
 
@@ -143,12 +143,12 @@ class Rendering(PictureEncoder):
             lips: of `LipFusion.encode`; None where the lip module is ablated.
             mel: (B, 80, 16); None where sound is ablated.
             at_once: lips that are fused together; 0: all.
-            share: of what is painted, where it is added to what is known.
-            known: (B, 3, S, S) that what is painted is added to; None: aligned references.
+            share: of what is painted, where it is added to `base`.
+            base: (B, 3, S, S) pictures that what is painted is added to; None: aligned references.
         """
-        known = guide.picture[:, 3:6] if known is None else known
+        base = guide.picture[:, 3:6] if base is None else base
         if self.keeps and share == 0:
-            return _known(masked, known)
+            return _joined(masked, base)
         _, x = self.encode(torch.cat([masked, sketches], 1))
         if self.lips is not None:
             x = self.lips(x, lips, at_once)
@@ -160,11 +160,11 @@ class Rendering(PictureEncoder):
         if not self.keeps:
             return torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
         made = self.conv_last(leaky_relu(x, SLOPE))
-        return (_known(masked, known) + share * torch.tanh(SHARE * made)).clamp(0, 1)
+        return (_joined(masked, base) + share * torch.tanh(SHARE * made)).clamp(0, 1)
 
 
-def _known(masked: Tensor, lower: Tensor) -> Tensor:
+def _joined(masked: Tensor, base: Tensor) -> Tensor:
     """(B, 3, S, S) visible upper halves above the lower halves of other pictures."""
-    known, half = masked.clone(), masked.shape[-2] // 2
-    known[..., half:, :] = lower[..., half:, :].to(masked)
-    return known
+    joined, half = masked.clone(), masked.shape[-2] // 2
+    joined[..., half:, :] = base[..., half:, :].to(masked)
+    return joined

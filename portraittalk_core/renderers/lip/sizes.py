@@ -65,7 +65,7 @@ class LipConfig(LipSizes):
     nearest: int = 0  # ours: each frame is painted from so many references, whose mouths are most alike; 0: from all
     nearest_lips: int = 0  # ours: and from so many lip references; 0: from all
     lip_guide: bool = False  # ours: lip references guide the last block as well, at full size
-    lip_warp: bool = False  # ours: and are warped to the frame's landmarks before; what is painted is added to them
+    lip_warp: bool = False  # ours: warped to the frame's landmarks before they guide; what is painted is added to them
     decoder: str = IPLAP_DECODER  # SPADE blocks: IP-LAP's; spade: SPADE's own, with batch norm and a shortcut
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained

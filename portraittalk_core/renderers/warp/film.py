@@ -22,6 +22,7 @@ from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Box, pixel_axes, pixel_box, pixel_centres, soft_step
 from ...face.flat_colours import is_flat
 from ...face.mouth_colours import CHEEKS, skin_colour, skin_light
+from ...layers.thin_plate_spline import thin_plate_spline
 from ...motion.turned_face import TurnedFace
 from .filmed_lips import OPEN, parted_lips
 from .lip_seam import lower_lip_share
@@ -131,7 +132,7 @@ class FilmedFace:
             kept = apart.amin(1) > CROWDED * unit
             centres = torch.cat([at[kept], anchors])
             values = torch.cat([ways[kept], torch.zeros_like(anchors)])
-            layer[self.moving] = _spline(centres, values, nodes, unit) * self.fade
+            layer[self.moving] = thin_plate_spline(centres, values, nodes, STIFFNESS, unit) * self.fade
         return layers
 
     def _part_layers(
@@ -280,29 +281,6 @@ def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
         if float((points[controls] - points[point]).norm(dim=1).min()) > SPACING * unit:
             controls.append(point)
     return controls
-
-
-def _spline(centres: Tensor, values: Tensor, nodes: Tensor, unit: float) -> Tensor:
-    """(G, 2) thin-plate spline through (C, 2) values at (C, 2) centres, at (G, 2) nodes."""
-    middle, count = centres.mean(0), len(centres)
-    c, n = ((points - middle) / unit for points in (centres, nodes))
-    system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
-    system[:count, :count] = _kernel(c, c).double() + STIFFNESS * torch.eye(count)
-    system[:count, count], system[:count, count + 1 :] = 1, c
-    system[count, :count], system[count + 1 :, :count] = 1, c.T
-    known = torch.cat([values, torch.zeros(3, 2)]).double()
-    weights = torch.linalg.solve(system, known).float()
-    return _kernel(n, c) @ weights[:count] + weights[count] + n @ weights[count + 1 :]
-
-
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) r² log r² of the distances between (A, 2) and (B, 2) points."""
-    # as a product, r² takes a third of the time of differences, and errs by a millionth
-    squares = a.square().sum(1, keepdim=True), b.square().sum(1, keepdim=True)
-    left, right = (torch.cat(columns, 1) for columns in (
-        (-2 * a, squares[0], torch.ones_like(squares[0])), (b, torch.ones_like(squares[1]), squares[1])))  # fmt: skip
-    r2 = (left @ right.T).clamp_(min=1e-12)
-    return r2.log().mul_(r2)
 
 
 def _planes(nodes: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class LipTraining:
     decoder: str = IPLAP_DECODER  # SPADE blocks of the rendering; "spade": SPADE's own, which learn from lips sooner
     nearest_lips: int = 0  # ours: lip references of each frame, whose mouths are drawn most like its own; 0: all
     lip_guide: bool = False  # ours: lip references guide the rendering's last block as well, at full size
-    lip_warp: bool = False  # ours: and are warped to the frame's landmarks before; what is painted is added to them
+    lip_warp: bool = False  # ours: warped to the frame's landmarks before they guide; what is painted is added to them
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned

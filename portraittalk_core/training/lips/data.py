@@ -22,7 +22,7 @@ from ...renderers.lip.masks import around_lips
 from ...renderers.lip.sketches import WINDOW_RATE
 from ..data.order import example_at
 from .clips import LipClip
-from .opening import reopened
+from .mouth_opening import scale_mouth_opening
 
 WINDOW = 2 * RADIUS + 1  # sketches around a frame, 40 ms apart as the renderer draws them
 REFERENCE_CHANCE, COUNT_CHANCE = 6, 7  # mark the random numbers that choose references, and how many
@@ -161,7 +161,7 @@ class LipWindows:
         seen = clip.points[around]
         if self.opening_noise:
             factor = 1 + self.opening_noise * float(draw.uniform(-1, 1))
-            seen = torch.cat([reopened(seen[:WINDOW], factor), seen[WINDOW:]])
+            seen = torch.cat([scale_mouth_opening(seen[:WINDOW], factor), seen[WINDOW:]])
         sketches = draw_sketch(seen, self.size, clip.boxes_px[around])[:, 0]
         masks = torch.stack([around_lips(clip.points[at], self.size) for at in [frame, *chosen[1]]])
         mel = clip.heard(frame) if self.has_sound else torch.empty(0)

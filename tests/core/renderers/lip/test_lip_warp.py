@@ -179,11 +179,11 @@ def test_frames_are_painted_alike_alone_and_together():
 
 def test_missing_landmarks_are_named():
     model, (given, batch) = warping(), seen()
-    with pytest.raises(InputError, match="landmarks of lip references are missing"):
+    with pytest.raises(InputError, match="`References.lip_points` is None; give them"):
         model.encode(replace(given, lip_points=None))
-    with pytest.raises(InputError, match="landmarks of frames are missing"):
+    with pytest.raises(InputError, match="`LipBatch.points` is None; give them"):
         model.paint(model.encode(given), replace(batch, points=None))
-    with pytest.raises(ShapeError, match="landmarks of frames"):
+    with pytest.raises(ShapeError, match="`LipBatch.points`"):
         model.paint(model.encode(given), replace(batch, points=batch.points[:, :57]))
     ablated = warping(ablate="lips")  # which needs none
     assert ablated.paint(ablated.encode(replace(given, lip_points=None)), replace(batch, points=None)).shape[0] == 1

@@ -13,7 +13,7 @@ from portraittalk_core.renderers.lip.listening import mel_rows
 from portraittalk_core.training.data.video_clips import read_videos
 from portraittalk_core.training.lips.clips import read_lip_clips
 from portraittalk_core.training.lips.data import LipWindows, as_pictures
-from portraittalk_core.training.lips.opening import LOWER, UPPER
+from portraittalk_core.training.lips.mouth_opening import LOWER, UPPER
 from portraittalk_core.types import SPEECH_RATE_HZ, Speech
 
 SIDE = 32

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from portraittalk_core.face.lip_points import INNER, JAW, LIP_POINTS, MOUTH, OUTER, POSE
-from portraittalk_core.training.lips.opening import JAW_SHARE, LOWER, UPPER, reopened
+from portraittalk_core.training.lips.mouth_opening import JAW_SHARE, LOWER, UPPER, scale_mouth_opening
 
 
 def face(opening: float = 0.1) -> torch.Tensor:
@@ -25,7 +25,7 @@ def gap(points: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.0, 0.4, 1.0, 1.6])
 def test_gap_of_the_lips_grows_by_the_factor(factor):
     own = face()
-    moved = reopened(own, factor)
+    moved = scale_mouth_opening(own, factor)
     torch.testing.assert_close(gap(moved), factor * gap(own), atol=1e-6, rtol=0)
     assert torch.equal(moved[POSE], own[POSE]) and torch.equal(moved[UPPER], own[UPPER])
     lip = OUTER.start + 15  # below, which keeps its thickness
@@ -38,10 +38,13 @@ def test_gap_of_the_lips_grows_by_the_factor(factor):
 
 def test_a_turned_face_is_opened_along_its_own_chin():
     own, turn = face(), torch.tensor([[0.8, -0.6], [0.6, 0.8]])
-    torch.testing.assert_close(reopened(own @ turn.T, 1.5), reopened(own, 1.5) @ turn.T)
+    torch.testing.assert_close(scale_mouth_opening(own @ turn.T, 1.5), scale_mouth_opening(own, 1.5) @ turn.T)
 
 
 def test_closed_mouths_stay_closed_and_windows_move_together():
-    assert torch.isfinite(reopened(face(0.0), 1.6)).all() and float(gap(reopened(face(0.0), 1.6))) < 1e-6
+    assert (
+        torch.isfinite(scale_mouth_opening(face(0.0), 1.6)).all()
+        and float(gap(scale_mouth_opening(face(0.0), 1.6))) < 1e-6
+    )
     window = torch.stack([face(0.02), face(0.1), face(0.2)])
-    assert torch.equal(reopened(window, 0.5)[1], reopened(face(0.1), 0.5))
+    assert torch.equal(scale_mouth_opening(window, 0.5)[1], scale_mouth_opening(face(0.1), 0.5))

@@ -1,4 +1,4 @@
-"""Mouths opened more or less than they are: landmarks as an engine guesses them, for training and for scoring.
+"""Landmarks whose mouths are opened more or less, as an engine predicts them, for training and for scoring.
 
 A film's own landmarks tell exactly how wide a mouth is open, so that nothing is left to hear. Landmarks that were
 predicted from speech do not: there a renderer that hears can put right what they lack.
@@ -16,11 +16,11 @@ JAW_SHARE = 0.6  # of the lower lip's way, which the chin goes
 LEAST_GAP = 1e-4  # of the crop
 
 
-def reopened(points: Tensor, factor: float) -> Tensor:
-    """Landmarks LIP_POINTS (..., 131, 2) with mouths opened by a factor; lower lip and jaw move, the upper lip stays.
+def scale_mouth_opening(points: Tensor, factor: float) -> Tensor:
+    """Landmarks (..., 131, 2) with mouths opened by a factor: lower lip and jaw move, the upper lip stays.
 
     Args:
-        points: in any unit.
+        points: LIP_POINTS, in any unit.
         factor: 1 changes nothing, 0 closes mouths, 2 opens them twice as wide. Closed mouths stay closed.
     """
     moved, upper = points.clone(), points[..., UPPER, None, :]
